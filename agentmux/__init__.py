@@ -1,0 +1,1 @@
+"""Several AI agents, each bound to its own LLM, on one small GPU."""

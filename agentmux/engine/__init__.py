@@ -1,0 +1,1 @@
+"""The seam to the engine (``base``) and its implementations."""

@@ -1,0 +1,256 @@
+"""The seam between Python and the engine: values only, down as requests, up as events.
+
+Nothing here loads a native library. An engine is mechanism: it keeps what it was told to run resident, uploads ahead,
+decodes all active slots of a model in one batch a step, and reports. Order and admission are decided above it.
+
+Life of a turn: ``submit`` -> ``TurnStarted`` -> ``PrefillProgress``* -> ``TextDelta``* -> exactly one of
+``TurnFinished`` (also when cancelled) or ``TurnFailed``. Events of one turn come in this order; ``fileno`` is readable
+while events wait, so that asyncio needs no thread; ``poll`` takes all that wait.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from agentmux.sampling import SamplingParams
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine may use."""
+
+    device: str = "auto"
+    """``auto`` (the first GPU, else the CPU), ``cpu``, or a ggml device name such as ``CUDA0``."""
+    device_bytes: int | None = None
+    """Budget. On a device with its own memory: everything the engine takes there (arena, contexts, small tensors,
+    the driver's own share). On the CPU: the arena, which stands in for it. None: nine tenths of what the device has free;
+    on the CPU, room for every loaded model."""
+    threads: int | None = None
+    """CPU threads for computing; None: the cores this process may use."""
+    link_bytes_per_s: int | None = None
+    """Hold uploads to this rate, to simulate a slower link; None: as fast as it goes."""
+    debug_poison: bool = False
+    """Overwrite evicted memory, so that a missed wait shows in the output. For tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """A model to load: under which name, from which GGUF file, with how much context."""
+
+    model: str
+    path: str
+    context_tokens: int = 4096
+    """Context of each slot, in tokens, prompt and answer together."""
+    slots: int = 1
+    """Turns of this model that may decode at the same time."""
+    batch_tokens: int = 256
+    """Tokens computed in one step at most; longer prompts are prefilled in chunks of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Measured sizes of a loaded model; the one source of sizes. All bytes are of memory actually allocated."""
+
+    model: str
+    architecture: str
+    unit_bytes: tuple[int, ...]
+    """[unit, in the order of first use] bytes in the arena, padding included."""
+    min_arena_bytes: int
+    """The smallest arena in which the model can decode: what one graph node needs at once."""
+    static_bytes: int
+    """Small tensors that stay on the device for good."""
+    context_bytes: int
+    """KV cache and compute buffers of all slots, where they count against the device budget (0 on the CPU)."""
+    kv_bytes_per_token: int
+    """Bytes that one token of one sequence adds to the KV cache; 0 where the memory does not grow with tokens."""
+    host_bytes: int
+    """Host memory that holds the weights."""
+    context_tokens: int
+    """Of each slot."""
+    slots: int
+    training_context_tokens: int
+    vocabulary_tokens: int
+    """0 for a model without a vocabulary, which works with ids."""
+    chat_template: str | None
+    """Jinja source from the GGUF."""
+    bos_text: str = ""
+    eos_text: str = ""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all units together: what must be in the arena for the model to be fully resident."""
+        return sum(self.unit_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """One model call. ``turn`` is chosen by the caller and must be unique in this engine."""
+
+    turn: int
+    model: str
+    prompt: str | tuple[int, ...]
+    """Text (special tokens in it are parsed) or token ids."""
+    max_tokens: int = 512
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    grammar: str | None = None
+    """GBNF with the root rule ``root``; the answer is constrained to it from its first token."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; found across token borders, not emitted."""
+    ignore_eos: bool = False
+    """Go on past the end-of-generation token until ``max_tokens``. For measurements."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStats:
+    """A turn's numbers. Times in seconds on the engine's monotonic clock."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    engine_wait_s: float = 0.0
+    """From submit to the first step of the turn."""
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    time_to_first_token_s: float = 0.0
+    """From submit."""
+    upload_wait_s: float = 0.0
+    """Time in which computing stood still for units to arrive."""
+    uploaded_bytes: int = 0
+    """Bytes of this model's units that were uploaded while the turn ran."""
+    switched: bool = False
+    """Another model computed the step before this turn's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """The first step of the turn begins."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """Part of the prompt is in the KV cache."""
+
+    turn: int
+    done_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text (whole UTF-8 characters only) and the tokens sampled since the last delta."""
+
+    turn: int
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    """The turn's one good end. ``text`` and ``tokens`` are the whole answer, stop text and end token excluded."""
+
+    turn: int
+    reason: FinishReason
+    text: str
+    tokens: tuple[int, ...]
+    stats: TurnStats
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFailed:
+    """The turn's one bad end. ``error_code`` and ``numbers`` go through ``agentmux.errors.from_code``."""
+
+    turn: int
+    error_code: str
+    message: str
+    numbers: dict[str, float]
+
+
+EngineEvent = TurnStarted | PrefillProgress | TextDelta | TurnFinished | TurnFailed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStats:
+    """A model's part of ``EngineStats``."""
+
+    model: str
+    unit_states: str
+    """[unit] one letter each: ``r`` resident, ``a`` arriving, ``.`` in host memory only."""
+    resident_bytes: int
+    slots_active: int
+    slots_waiting: int
+    """Turns submitted and not yet in a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot; counters run from the engine's start."""
+
+    device: str
+    device_budget_bytes: int
+    arena_bytes: int
+    arena_used_bytes: int
+    device_used_bytes: int
+    """As the driver reports it, growth since the engine was made and the driver's own share included; on the CPU the
+    arena's bytes."""
+    uploaded_bytes: int
+    evicted_units: int
+    switches: int
+    """Steps of another model than the step before."""
+    steps: int
+    upload_wait_s: float
+    uploads_per_s: float
+    """Bytes per second seen while uploading; 0 before the first upload."""
+    prefetched_bytes: int
+    """Part of ``uploaded_bytes`` that was hinted rather than waited for."""
+    models: tuple[ModelStats, ...]
+
+
+class Engine(Protocol):
+    """What every engine must do. Methods return at once unless said otherwise; errors are of ``agentmux.errors``."""
+
+    def load(self, spec: LoadSpec) -> Footprint:
+        """Load a model; blocks (call it in a thread). Same name twice is ConfigError.
+
+        Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits, ConfigError. A failed load changes nothing.
+        """
+        ...
+
+    def unload(self, model: str) -> None:
+        """Free a model; its turns end as cancelled. Blocks until that is done. Raises ModelNotFound."""
+        ...
+
+    def submit(self, request: TurnRequest) -> None:
+        """Queue a turn. Raises ModelNotFound, RequestInvalid, ContextOverflow, EngineError (closed)."""
+        ...
+
+    def cancel(self, turn: int) -> None:
+        """End a turn between two steps, as ``TurnFinished(reason="cancelled")``. Unknown or ended turns: no effect."""
+        ...
+
+    def prefetch(self, model: str) -> None:
+        """Hint that this model runs next: it is uploaded into room that the running model does not need.
+
+        A later hint replaces an earlier one. Raises ModelNotFound.
+        """
+        ...
+
+    def poll(self) -> list[EngineEvent]:
+        """All events that wait, oldest first."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while events wait."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """A snapshot of residency, traffic and slots."""
+        ...
+
+    def close(self) -> None:
+        """Stop both threads and free everything; turns in flight end as cancelled (``poll`` still returns their
+        events). Closing twice is fine."""
+        ...
