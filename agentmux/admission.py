@@ -1,0 +1,204 @@
+"""Whether a turn may start: slots and bytes, decided by a pure function over a snapshot.
+
+Why it is built this way:
+
+- Every byte comes from a ``Footprint`` that the engine measured or from its stats. Nothing is estimated here.
+- The order of the questions is that of hopelessness: what could not run on an empty device is refused at once, because
+  waiting is pointless; then a full queue is refused, because a bound that is not kept is none; only then may a turn
+  wait, for a slot or for bytes, with a reason a person can read.
+- Bytes are asked per *model*, not per turn: a loaded model's contexts are already booked by the engine, and what
+  turns of two models contend for is the arena that their weights are paged through. One model alone may be larger than
+  the arena, since its layers then stream through it. Two models active at once must fit together, because a dense
+  model whose layers stream in for every token is bound by the link, and two of them would evict each other at each
+  step.
+- A grant is a ``Lease``, given back exactly once, whoever ends the turn: a second return is a bug and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from agentmux.engine.base import EngineStats, Footprint
+from agentmux.errors import AdmissionError, AgentmuxError, ContextOverflow, NeverFits, QueueFull
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a turn would need."""
+
+    model: str
+    prompt_tokens: int | None = None
+    """None where only the engine can tell."""
+    in_queue: bool = False
+    """It waits already, so the queue's bound no longer concerns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What there is, and what of it is taken."""
+
+    footprints: Mapping[str, Footprint]
+    """[model] its measured sizes."""
+    active: Mapping[str, int]
+    """[model] turns in the engine; models without one are absent."""
+    arena_bytes: int
+    """What weights are paged through."""
+    budget_bytes: int
+    """Device memory for everything."""
+    queued: int = 0
+    """Turns that wait."""
+    queue_limit: int = 1024
+    max_active_slots: int | None = None
+    """Turns of all models together that may be in the engine."""
+
+    def with_turn(self, model: str) -> Snapshot:
+        """The snapshot after one more turn of ``model`` was admitted."""
+        return replace(self, active={**self.active, model: self.active.get(model, 0) + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """It may start now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It may not start yet."""
+
+    reason: str
+    """Readable, such as ``model coder is busy: 1 of 1 slots``."""
+    numbers: Mapping[str, int]
+    own_slots: bool = False
+    """It waits for turns of its own model only; turns of other models are not in its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It must not wait. ``error`` is ready to be raised."""
+
+    error: AgentmuxError
+
+
+def decide(snapshot: Snapshot, request: Request) -> Admit | Wait | Refuse:
+    """Whether ``request`` may start in ``snapshot``. ``request.model`` must be one of its footprints."""
+    if error := hopeless(snapshot, request):
+        return Refuse(error)
+    wait = _wait(snapshot, request.model)
+    if not request.in_queue and snapshot.queued >= snapshot.queue_limit and (wait or snapshot.queued):
+        return Refuse(_queue_full(snapshot, request, wait.reason if wait else "they came first"))
+    return wait or Admit()
+
+
+def hopeless(snapshot: Snapshot, request: Request) -> AdmissionError | ContextOverflow | None:
+    """The error of a request that could not run even if everything else were gone; None if it could."""
+    footprint = snapshot.footprints[request.model]
+    needed = footprint.min_arena_bytes + footprint.static_bytes + footprint.context_bytes
+    if needed > snapshot.budget_bytes or footprint.min_arena_bytes > snapshot.arena_bytes:
+        arena = needed <= snapshot.budget_bytes
+        needed, budget = (footprint.min_arena_bytes, snapshot.arena_bytes) if arena else (needed, snapshot.budget_bytes)
+        what = "the arena has" if arena else "the device budget is"
+        return NeverFits(
+            f"model {request.model} needs at least {needed} bytes, {what} {budget}; give it more memory, "
+            "or use a model with smaller layers or a smaller context",
+            needed_bytes=needed,
+            available_bytes=budget,
+            budget_bytes=snapshot.budget_bytes,
+        )
+    if request.prompt_tokens is not None and request.prompt_tokens >= footprint.context_tokens:
+        return ContextOverflow(
+            f"the prompt has {request.prompt_tokens} tokens and leaves no room for an answer: the context of model "
+            f"{request.model} has {footprint.context_tokens}",
+            prompt_tokens=request.prompt_tokens,
+            context_tokens=footprint.context_tokens,
+        )
+    return None
+
+
+def _queue_full(snapshot: Snapshot, request: Request, reason: str) -> QueueFull:
+    return QueueFull(
+        f"a turn of model {request.model} cannot wait: {snapshot.queued} of {snapshot.queue_limit} turns wait already "
+        f"({reason}); try again later or raise queue_limit",
+        queued=snapshot.queued,
+        queue_limit=snapshot.queue_limit,
+    )
+
+
+def _wait(snapshot: Snapshot, model: str) -> Wait | None:
+    slots, taken = snapshot.footprints[model].slots, snapshot.active.get(model, 0)
+    if taken >= slots:
+        reason = f"model {model} is busy: {taken} of {slots} slots"
+        return Wait(reason, MappingProxyType({"active": taken, "slots": slots}), own_slots=True)
+    total = sum(snapshot.active.values())
+    if snapshot.max_active_slots is not None and total >= snapshot.max_active_slots:
+        reason = f"all slots are busy: {total} of {snapshot.max_active_slots}"
+        return Wait(reason, MappingProxyType({"active": total, "slots": snapshot.max_active_slots}))
+    others = sorted(other for other in snapshot.active if other != model)
+    if taken or not others:
+        return None
+    together = sum(snapshot.footprints[name].weight_bytes for name in (*others, model))
+    if together <= snapshot.arena_bytes:
+        return None
+    reason = f"waiting for {', '.join(others)} to finish"
+    numbers = {"needed_bytes": together, "available_bytes": snapshot.arena_bytes}
+    return Wait(reason, MappingProxyType(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A slot of a model, granted to a turn."""
+
+    turn: int
+    model: str
+
+
+class Ledger:
+    """The leases that are out. The only state here; everything else is decided from the snapshots it gives."""
+
+    def __init__(
+        self,
+        footprints: Mapping[str, Footprint],
+        stats: EngineStats,
+        *,
+        queue_limit: int = 1024,
+        max_active_slots: int | None = None,
+    ) -> None:
+        self._leases: dict[int, Lease] = {}
+        self._snapshot = Snapshot(
+            footprints=MappingProxyType(dict(footprints)),
+            active=MappingProxyType({}),
+            arena_bytes=stats.arena_bytes,
+            budget_bytes=stats.device_budget_bytes,
+            queue_limit=queue_limit,
+            max_active_slots=max_active_slots,
+        )
+
+    def snapshot(self, queued: int) -> Snapshot:
+        """What is taken now, with so many turns waiting."""
+        return replace(self._snapshot, queued=queued)
+
+    @property
+    def active(self) -> int:
+        """Leases that are out."""
+        return len(self._leases)
+
+    def grant(self, turn: int, model: str) -> Lease:
+        """Take a slot. Raises ValueError if the turn has one, or if admission would not admit it."""
+        verdict = decide(self._snapshot, Request(model, in_queue=True))
+        if turn in self._leases or not isinstance(verdict, Admit):
+            raise ValueError(f"turn {turn} of {model} cannot be granted a lease: {verdict}")
+        lease = self._leases[turn] = Lease(turn, model)
+        self._snapshot = self._snapshot.with_turn(model)
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Return a slot. Raises ValueError if this lease is not out."""
+        if self._leases.get(lease.turn) != lease:
+            raise ValueError(f"{lease} was given back already")
+        del self._leases[lease.turn]
+        active = dict(self._snapshot.active)
+        active[lease.model] -= 1
+        if not active[lease.model]:
+            del active[lease.model]
+        self._snapshot = replace(self._snapshot, active=active)

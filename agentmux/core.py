@@ -1,0 +1,153 @@
+"""What exists while a runtime is open: runs, scheduler, engine, and the way of the engine's events to the turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from agentmux.clock import within
+from agentmux.engine.base import (
+    Engine,
+    EngineEvent,
+    PrefillProgress,
+    TextDelta,
+    TurnFailed,
+    TurnFinished,
+    TurnStarted,
+)
+from agentmux.errors import EngineError, from_code
+from agentmux.log import get_logger
+from agentmux.messages import Completion, TurnNumbers
+from agentmux.run import RunState, Services
+from agentmux.turn import Turn
+
+T = TypeVar("T")
+
+_GRACE_S = 5.0
+"""Seconds in which cancelled runs are expected to end."""
+
+
+class Core:
+    """What exists only between ``__aenter__`` and ``__aexit__``."""
+
+    def __init__(self, engine: Engine, services: Services) -> None:
+        self.engine = engine
+        self.services = services
+        self.scheduler = services.scheduler
+        self.runs: dict[asyncio.Task[None], RunState] = {}
+        self.log = get_logger("agentmux.runtime")
+        self._loop = asyncio.get_running_loop()
+        self._fd: int | None = engine.fileno()
+        self._loop.add_reader(self._fd, self._on_readable)
+        self._scheduling = asyncio.create_task(self.scheduler.run(), name="agentmux scheduler")
+        self._scheduling.add_done_callback(self._on_scheduler_end)
+
+    def _on_readable(self) -> None:
+        try:
+            events = self.engine.poll()
+        # An engine that cannot say what happened is lost, and everything that waits for it must be told.
+        except Exception as error:
+            self._fail(f"the engine failed: {error}", error)
+            return
+        for event in events:
+            self._dispatch(event)
+
+    def _on_scheduler_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(f"the scheduler failed: {error!r}", error)
+
+    def _fail(self, message: str, cause: BaseException) -> None:
+        self.log.error("runtime failed", error=message)
+        self._remove_reader()
+        error = EngineError(message)
+        error.__cause__ = cause
+        self.scheduler.close(error)
+
+    def _dispatch(self, event: EngineEvent) -> None:
+        turn = self.scheduler.turn(event.turn)
+        if turn is None:
+            # Events may still come for a turn that was given up when the engine would not cancel it.
+            self.log.debug("event of no turn", turn=event.turn, kind=type(event).__name__)
+        elif isinstance(event, PrefillProgress):
+            turn.progress(event.done_tokens, event.total_tokens)
+        elif isinstance(event, TextDelta):
+            turn.stream(event.text)
+        elif isinstance(event, TurnFinished):
+            self.scheduler.end(turn, None if event.reason == "cancelled" else _completion(turn, event))
+        elif isinstance(event, TurnFailed):
+            self.scheduler.end(turn, from_code(event.error_code, event.message, event.numbers))
+        else:
+            assert isinstance(event, TurnStarted)
+
+    def _remove_reader(self) -> None:
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            self._fd = None
+
+    def forget(self, task: asyncio.Task[None]) -> None:
+        """A run's task has ended."""
+        del self.runs[task]
+
+    async def stop_run(self, task: asyncio.Task[None], why: Exception | None = None) -> None:
+        """Cancel a run and wait until it has ended, for at most the grace time."""
+        if task.done():
+            return
+        run = self.runs[task]
+        run.stopped = run.stopped or why
+        task.cancel()
+        ended = asyncio.Event()
+        task.add_done_callback(lambda _: ended.set())
+        if not await within(self.services.clock, _GRACE_S, ended):
+            self.log.warning("a run did not end when cancelled", run=run.id)
+
+    async def close(self) -> None:
+        """End runs, turns, scheduler and engine, in this order, each whatever became of the one before."""
+        try:
+            why = EngineError("the runtime was closed while the run was under way")
+            await asyncio.gather(*(self.stop_run(task, why) for task in list(self.runs)))
+        finally:
+            self._remove_reader()
+            try:
+                await in_thread(self.engine.close)
+                for event in self.engine.poll():
+                    self._dispatch(event)
+            finally:
+                self.scheduler.close()
+                await asyncio.wait({self._scheduling})
+
+
+def _completion(turn: Turn, event: TurnFinished) -> Completion:
+    stats = event.stats
+    admitted_s = turn.arrived_s if turn.admitted_s is None else turn.admitted_s
+    numbers = TurnNumbers(
+        turn=turn.id,
+        agent=turn.agent,
+        model=turn.spec.model,
+        finish_reason=event.reason,
+        prompt_tokens=stats.prompt_tokens,
+        generated_tokens=stats.generated_tokens,
+        queue_wait_s=admitted_s - turn.arrived_s,
+        wait_reason=turn.wait_reason,
+        engine_wait_s=stats.engine_wait_s,
+        prefill_s=stats.prefill_s,
+        decode_s=stats.decode_s,
+        time_to_first_token_s=stats.time_to_first_token_s,
+        upload_wait_s=stats.upload_wait_s,
+        uploaded_bytes=stats.uploaded_bytes,
+        switched=stats.switched,
+    )
+    return Completion(event.text, event.tokens, event.reason, numbers)
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking call in a thread. Cancelled, it waits for the call's end: a thread cannot be interrupted, and what
+    comes next (closing the engine) must not meet a load that is still under way."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        if not future.cancelled():
+            future.exception()
+        raise

@@ -1,0 +1,263 @@
+"""What is said: chat messages, the events of a run, and the numbers and results that they carry.
+
+All are frozen dataclasses. Every event has ``run`` (the run's id) and ``agent`` (the name of the agent or pipeline
+function it belongs to). One run's events come in one stream, nested agents included::
+
+    RunStarted
+      AgentStarted                                   for every agent and pipeline function, nested ones too
+        TurnQueued -> TurnAdmitted -> PrefillProgressed* -> TextStreamed*
+          -> exactly one of TurnCompleted, TurnCancelled, TurnErrored
+        OutputRetried                                the answer did not validate; another turn follows
+      AgentFinished | AgentErrored
+    RunFinished | RunErrored                         the last event
+
+A turn that is refused or cancelled while it waits skips what lies between ``TurnQueued`` and its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation with a model."""
+
+    role: Role
+    content: str
+    agent: str = ""
+    """The agent whose conversation it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnNumbers:
+    """What one turn took. Times in seconds, sizes in bytes."""
+
+    turn: int
+    agent: str
+    model: str
+    finish_reason: str = ""
+    """``stop``, ``length`` (cut by ``max_tokens`` or the context) or ``cancelled``."""
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    queue_wait_s: float = 0.0
+    """From submission to admission."""
+    wait_reason: str = ""
+    """The last reason why it was not admitted yet; empty if it never had to wait."""
+    engine_wait_s: float = 0.0
+    """From admission to the turn's first step in the engine."""
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    time_to_first_token_s: float = 0.0
+    """From admission."""
+    upload_wait_s: float = 0.0
+    """Time in which computing stood still for layers to arrive."""
+    uploaded_bytes: int = 0
+    switched: bool = False
+    """Another model computed just before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one model call. ``text`` and ``tokens`` leave out stop texts and the end token."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str
+    """``stop`` or ``length``."""
+    stats: TurnNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run has used so far."""
+
+    turns: int = 0
+    """Turns submitted, however they ended."""
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and generated tokens together."""
+        return self.prompt_tokens + self.generated_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(Generic[T_co]):
+    """What a run gave. ``messages`` and ``turns`` are in the order in which they were completed."""
+
+    run: str
+    output: T_co
+    usage: Usage
+    messages: tuple[Message, ...]
+    """Every message that was shown to a model or answered by one."""
+    turns: tuple[TurnNumbers, ...]
+    """[turn that ended as finished] its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins."""
+
+    run: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    """An agent or pipeline function begins."""
+
+    run: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnQueued:
+    """A model call waits for admission."""
+
+    run: str
+    agent: str
+    turn: int
+    model: str
+    position: int
+    """Turns in the queue, this one included."""
+    reason: str
+    """Why it cannot be admitted at once; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAdmitted:
+    """A model call was handed to the engine."""
+
+    run: str
+    agent: str
+    turn: int
+    model: str
+    queue_wait_s: float
+    reason: str
+    """The last reason why it had to wait; empty if it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgressed:
+    """Part of the prompt has been computed."""
+
+    run: str
+    agent: str
+    turn: int
+    done_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextStreamed:
+    """New text of an answer."""
+
+    run: str
+    agent: str
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCompleted:
+    """A model call gave its answer. ``text`` is the whole of it."""
+
+    run: str
+    agent: str
+    turn: int
+    model: str
+    text: str
+    numbers: TurnNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCancelled:
+    """A model call was cancelled, in the queue or in the engine."""
+
+    run: str
+    agent: str
+    turn: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnErrored:
+    """A model call was refused or failed."""
+
+    run: str
+    agent: str
+    turn: int
+    model: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRetried:
+    """An answer did not validate; the error goes back to the model and another turn follows."""
+
+    run: str
+    agent: str
+    attempt: int
+    """1 for the first answer."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFinished:
+    """An agent or pipeline function returned."""
+
+    run: str
+    agent: str
+    output: object
+
+
+@dataclass(frozen=True, slots=True)
+class AgentErrored:
+    """An agent or pipeline function raised, or was cancelled."""
+
+    run: str
+    agent: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run gave its result."""
+
+    run: str
+    agent: str
+    result: RunResult[object]
+
+
+@dataclass(frozen=True, slots=True)
+class RunErrored:
+    """The run ended without a result; the stream raises the error after this event."""
+
+    run: str
+    agent: str
+    error: str
+
+
+Event = (
+    RunStarted
+    | AgentStarted
+    | TurnQueued
+    | TurnAdmitted
+    | PrefillProgressed
+    | TextStreamed
+    | TurnCompleted
+    | TurnCancelled
+    | TurnErrored
+    | OutputRetried
+    | AgentFinished
+    | AgentErrored
+    | RunFinished
+    | RunErrored
+)

@@ -1,0 +1,125 @@
+"""One model call, from submission to its one end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agentmux.messages import (
+    Completion,
+    Event,
+    PrefillProgressed,
+    TextStreamed,
+    TurnAdmitted,
+    TurnCancelled,
+    TurnCompleted,
+    TurnErrored,
+    TurnQueued,
+)
+from agentmux.sampling import SamplingParams
+
+TurnState = Literal["new", "queued", "active", "finished", "cancelled", "failed"]
+ENDS: frozenset[TurnState] = frozenset({"finished", "cancelled", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSpec:
+    """What is asked of which model."""
+
+    model: str
+    prompt: str | tuple[int, ...]
+    """Text (special tokens in it are parsed) or token ids."""
+    max_tokens: int = 512
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    grammar: str | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    queue_wait_s: float | None = None
+    """Seconds to wait for admission at most."""
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the prompt, where they are known before the engine has seen it."""
+        return None if isinstance(self.prompt, str) else len(self.prompt)
+
+
+class Turn:
+    """The state of one call. It moves ``new -> queued -> active`` and into exactly one of ``ENDS``, or there directly.
+
+    The scheduler moves it; whoever asked waits for ``ended``. Each step is reported to ``emit``.
+    """
+
+    def __init__(self, turn: int, run: str, agent: str, spec: TurnSpec, emit: Callable[[Event], None]) -> None:
+        self.id = turn
+        self.run = run
+        self.agent = agent
+        self.spec = spec
+        self.state: TurnState = "new"
+        self.arrived_s = 0.0
+        self.admitted_s: float | None = None
+        self.wait_reason = ""
+        self.completion: Completion | None = None
+        self.error: Exception | None = None
+        self.ended = asyncio.Event()
+        self._emit = emit
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is in one of its ends."""
+        return self.state in ENDS
+
+    def queue(self, now_s: float, position: int, reason: str) -> None:
+        """It waits for admission from now on."""
+        self.state = "queued"
+        self.arrived_s = now_s
+        self.wait_reason = reason
+        self._emit(TurnQueued(self.run, self.agent, self.id, self.spec.model, position, reason))
+
+    def admit(self, now_s: float) -> None:
+        """The engine has it."""
+        self.state = "active"
+        self.admitted_s = now_s
+        waited_s = now_s - self.arrived_s
+        self._emit(TurnAdmitted(self.run, self.agent, self.id, self.spec.model, waited_s, self.wait_reason))
+
+    def progress(self, done_tokens: int, total_tokens: int) -> None:
+        """So much of its prompt has been computed."""
+        self._emit(PrefillProgressed(self.run, self.agent, self.id, done_tokens, total_tokens))
+
+    def stream(self, text: str) -> None:
+        """New text of its answer."""
+        if text:
+            self._emit(TextStreamed(self.run, self.agent, self.id, text))
+
+    def finish(self, completion: Completion) -> bool:
+        """Its good end. False, and no effect, if it had ended before; so too for the other two ends."""
+        if not self._end("finished"):
+            return False
+        self.completion = completion
+        text, numbers = completion.text, completion.stats
+        self._emit(TurnCompleted(self.run, self.agent, self.id, self.spec.model, text, numbers))
+        return True
+
+    def cancel(self) -> bool:
+        """It was cancelled."""
+        if not self._end("cancelled"):
+            return False
+        self._emit(TurnCancelled(self.run, self.agent, self.id, self.spec.model))
+        return True
+
+    def fail(self, error: Exception) -> bool:
+        """It was refused, or the engine failed; ``error`` goes to whoever waits."""
+        if not self._end("failed"):
+            return False
+        self.error = error
+        self._emit(TurnErrored(self.run, self.agent, self.id, self.spec.model, str(error)))
+        return True
+
+    def _end(self, state: TurnState) -> bool:
+        if self.has_ended:
+            return False
+        self.state = state
+        self.ended.set()
+        return True
