@@ -34,6 +34,8 @@ class EngineConfig:
     """Hold uploads to this rate, to simulate a slower link; None: as fast as it goes."""
     debug_poison: bool = False
     """Overwrite evicted memory, so that a missed wait shows in the output. For tests."""
+    debug_hash_logits: bool = False
+    """Fill ``TurnStats.logits_crc32``, so that exactness can be shown to the bit. For tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class TurnStats:
     """Bytes of this model's units that were uploaded while the turn ran."""
     switched: bool = False
     """Another model computed the step before this turn's first."""
+    logits_crc32: int = 0
+    """zlib.crc32, chained, over the float32 logits [vocabulary] of each sampled token; 0 unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,8 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """The turn's one good end. ``text`` and ``tokens`` are the whole answer, stop text and end token excluded."""
+    """The turn's one good end. ``text`` and ``tokens`` are the whole answer; the end token and the stop text are not in it
+    (the tokens that spell the stop text are)."""
 
     turn: int
     reason: FinishReason
@@ -202,7 +207,7 @@ class EngineStats:
     """Steps of another model than the step before."""
     steps: int
     upload_wait_s: float
-    uploads_per_s: float
+    upload_bytes_per_s: float
     """Bytes per second seen while uploading; 0 before the first upload."""
     prefetched_bytes: int
     """Part of ``uploaded_bytes`` that was hinted rather than waited for."""

@@ -1,0 +1,170 @@
+"""The C++ engine behind the seam. Importing this module loads the native libraries; nothing else in agentmux does.
+
+The order of imports matters and is decided here alone: ``llama_cpp`` loads the libllama that it installed, and the
+extension, which needs the same soname, then finds that copy instead of mapping a second one. With a build against
+another llama.cpp (``AGENTMUX_LLAMA_ROOT``), set ``LLAMA_CPP_LIB_PATH`` to its ``lib`` folder, so that both use that one.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any, NoReturn
+
+import llama_cpp
+
+from agentmux.engine import _native
+from agentmux.engine.base import (
+    EngineConfig,
+    EngineEvent,
+    EngineStats,
+    Footprint,
+    LoadSpec,
+    ModelStats,
+    PrefillProgress,
+    TextDelta,
+    TurnFailed,
+    TurnFinished,
+    TurnRequest,
+    TurnStarted,
+    TurnStats,
+)
+from agentmux.errors import EngineError, from_code
+
+LLAMA_CPP_PYTHON_VERSION = "0.3.36"
+"""The extension is compiled against this version's headers; structures change between versions."""
+
+_FIELDS_OF_TURN_STATS = tuple(TurnStats.__dataclass_fields__)
+_FIELDS_OF_FOOTPRINT = tuple(f for f in Footprint.__dataclass_fields__ if f not in ("unit_bytes", "chat_template"))
+_FIELDS_OF_ENGINE_STATS = tuple(f for f in EngineStats.__dataclass_fields__ if f != "models")
+_FIELDS_OF_MODEL_STATS = tuple(ModelStats.__dataclass_fields__)
+
+
+class NativeEngine:
+    """See ``agentmux.engine.base.Engine``. Two may live in one process; each has two threads of its own.
+
+    Raises ConfigError for a device that does not exist, EngineError for another llama-cpp-python than the pinned one.
+    """
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        _require_pinned_version()
+        config = config or EngineConfig()
+        native = _native.EngineConfig()
+        native.device = config.device
+        native.device_bytes = config.device_bytes or 0
+        native.threads = config.threads or 0
+        native.link_bytes_per_s = config.link_bytes_per_s or 0
+        native.debug_poison = config.debug_poison
+        native.debug_hash_logits = config.debug_hash_logits
+        try:
+            self._engine = _native.Engine(native)
+        except _native.NativeError as error:
+            _raise(error)
+
+    def load(self, spec: LoadSpec) -> Footprint:
+        """See ``Engine.load``."""
+        native = _native.LoadSpec()
+        for name in ("model", "path", "context_tokens", "slots", "batch_tokens"):
+            setattr(native, name, getattr(spec, name))
+        try:
+            loaded = self._engine.load(native)
+        except _native.NativeError as error:
+            _raise(error)
+        return Footprint(
+            unit_bytes=tuple(loaded.unit_bytes),
+            chat_template=loaded.chat_template if loaded.has_chat_template else None,
+            **_fields(loaded, _FIELDS_OF_FOOTPRINT),
+        )
+
+    def unload(self, model: str) -> None:
+        """See ``Engine.unload``."""
+        try:
+            self._engine.unload(model)
+        except _native.NativeError as error:
+            _raise(error)
+
+    def submit(self, request: TurnRequest) -> None:
+        """See ``Engine.submit``."""
+        try:
+            self._engine.submit(_native_request(request))
+        except _native.NativeError as error:
+            _raise(error)
+
+    def cancel(self, turn: int) -> None:
+        """See ``Engine.cancel``."""
+        self._engine.cancel(turn)
+
+    def prefetch(self, model: str) -> None:
+        """See ``Engine.prefetch``."""
+        try:
+            self._engine.prefetch(model)
+        except _native.NativeError as error:
+            _raise(error)
+
+    def poll(self) -> list[EngineEvent]:
+        """See ``Engine.poll``."""
+        return [_event(event) for event in self._engine.poll()]
+
+    def fileno(self) -> int:
+        """See ``Engine.fileno``."""
+        return int(self._engine.fileno())
+
+    def stats(self) -> EngineStats:
+        """See ``Engine.stats``."""
+        stats = self._engine.stats()
+        models = tuple(ModelStats(**_fields(model, _FIELDS_OF_MODEL_STATS)) for model in stats.models)
+        return EngineStats(models=models, **_fields(stats, _FIELDS_OF_ENGINE_STATS))
+
+    def close(self) -> None:
+        """See ``Engine.close``."""
+        self._engine.close()
+
+
+def _require_pinned_version() -> None:
+    installed = metadata.version("llama-cpp-python") if not getattr(llama_cpp, "__version__", "") else llama_cpp.__version__
+    if installed != LLAMA_CPP_PYTHON_VERSION:
+        raise EngineError(
+            f"llama-cpp-python {installed} is installed, but agentmux is built for {LLAMA_CPP_PYTHON_VERSION}: "
+            f"pip install llama-cpp-python=={LLAMA_CPP_PYTHON_VERSION}"
+        )
+
+
+def _raise(error: Exception) -> NoReturn:
+    code, message, numbers = error.args
+    raise from_code(code, message, numbers) from None
+
+
+def _fields(native: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(native, name) for name in names}
+
+
+def _native_request(request: TurnRequest) -> _native.TurnRequest:
+    native = _native.TurnRequest()
+    for name in ("turn", "model", "max_tokens", "ignore_eos"):
+        setattr(native, name, getattr(request, name))
+    native.is_text = isinstance(request.prompt, str)
+    if isinstance(request.prompt, str):
+        native.text = request.prompt
+    else:
+        native.tokens = list(request.prompt)
+    native.grammar = request.grammar or ""
+    native.stop = list(request.stop)
+    sampling = _native.SamplingParams()
+    for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed"):
+        setattr(sampling, name, getattr(request.sampling, name))
+    native.sampling = sampling
+    return native
+
+
+def _event(event: _native.Event) -> EngineEvent:
+    kind = _native.EventKind
+    text = event.text.decode("utf-8", errors="replace")
+    if event.kind == kind.started:
+        return TurnStarted(event.turn)
+    if event.kind == kind.prefill:
+        return PrefillProgress(event.turn, event.done_tokens, event.total_tokens)
+    if event.kind == kind.text:
+        return TextDelta(event.turn, text, tuple(event.tokens))
+    if event.kind == kind.finished:
+        stats = TurnStats(**_fields(event.stats, _FIELDS_OF_TURN_STATS))
+        return TurnFinished(event.turn, event.reason, text, tuple(event.tokens), stats)
+    return TurnFailed(event.turn, event.reason, text, dict(event.numbers))

@@ -1,0 +1,85 @@
+// Values that cross the seam; agentmux/engine/base.py holds their Python twins, with the meaning of each field.
+#pragma once
+
+#include "sample/sampler.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace agentmux {
+
+struct EngineConfig {
+    std::string device            = "auto";
+    uint64_t    device_bytes      = 0;   // 0: as much as the device has, see base.py
+    int         threads           = 0;   // 0: the cores this process may use
+    uint64_t    link_bytes_per_s  = 0;   // 0: unlimited
+    bool        debug_poison      = false;
+    bool        debug_hash_logits = false;
+};
+
+struct LoadSpec {
+    std::string model, path;
+    int         context_tokens = 4096;
+    int         slots          = 1;
+    int         batch_tokens   = 256;
+};
+
+struct Footprint {
+    std::string           model, architecture;
+    std::vector<uint64_t> unit_bytes;
+    uint64_t              min_arena_bytes = 0, static_bytes = 0, context_bytes = 0, kv_bytes_per_token = 0, host_bytes = 0;
+    int                   context_tokens = 0, slots = 0, training_context_tokens = 0, vocabulary_tokens = 0;
+    bool                  has_chat_template = false;
+    std::string           chat_template, bos_text, eos_text;
+};
+
+struct TurnRequest {
+    uint64_t                 turn = 0;
+    std::string              model;
+    bool                     is_text = true;   // `text`, else `tokens`
+    std::string              text;
+    std::vector<int32_t>     tokens;
+    int                      max_tokens = 512;
+    SamplingParams           sampling;
+    std::string              grammar;
+    std::vector<std::string> stop;
+    bool                     ignore_eos = false;
+};
+
+struct TurnStats {
+    int      prompt_tokens = 0, generated_tokens = 0;
+    double   engine_wait_s = 0, prefill_s = 0, decode_s = 0, time_to_first_token_s = 0, upload_wait_s = 0;
+    uint64_t uploaded_bytes = 0;
+    bool     switched       = false;
+    uint32_t logits_crc32   = 0;
+};
+
+struct Event {
+    enum class Kind { started, prefill, text, finished, failed };
+    Kind                          kind;
+    uint64_t                      turn = 0;
+    int                           done_tokens = 0, total_tokens = 0;   // prefill
+    std::string                   text{};                                // text: the delta; finished: all of it; failed: the message
+    std::vector<int32_t>          tokens{};
+    std::string                   reason{};   // finished: stop, length, cancelled; failed: an error code
+    TurnStats                     stats{};
+    std::map<std::string, double> numbers{};
+};
+
+struct ModelStats {
+    std::string model, unit_states;
+    uint64_t    resident_bytes = 0;
+    int         slots_active = 0, slots_waiting = 0;
+};
+
+struct EngineStats {
+    std::string             device;
+    uint64_t                device_budget_bytes = 0, arena_bytes = 0, arena_used_bytes = 0, device_used_bytes = 0;
+    uint64_t                uploaded_bytes = 0, evicted_units = 0, switches = 0, steps = 0, prefetched_bytes = 0;
+    double                  upload_wait_s = 0, upload_bytes_per_s = 0;
+    std::vector<ModelStats> models;
+};
+
+}  // namespace agentmux

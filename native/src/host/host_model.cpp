@@ -1,0 +1,133 @@
+#include "host/host_model.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "model/graph_probe.h"
+
+#include <gguf.h>
+
+#include <cctype>
+#include <set>
+
+namespace agentmux {
+
+namespace {
+
+constexpr size_t min_paged_bytes = 1024;   // below that a copy costs more than its memory is worth
+
+// "blk.12.attn_q.weight" -> "blk\.[0-9]+\.attn_q\.weight": a few patterns stand for hundreds of tensors, because
+// llama.cpp compiles every pattern anew for every tensor.
+std::string name_pattern(const std::string & name) {
+    std::string pattern;
+    for (size_t i = 0; i < name.size(); i++) {
+        if (std::isdigit(static_cast<unsigned char>(name[i]))) {
+            pattern += "[0-9]+";
+            while (i + 1 < name.size() && std::isdigit(static_cast<unsigned char>(name[i + 1]))) i++;
+        } else if (name[i] == '.') {
+            pattern += "\\.";
+        } else {
+            pattern += name[i];
+        }
+    }
+    return pattern;
+}
+
+// One pattern for all matrices of the file. Where the output is tied to the token embedding, that one is left out:
+// llama.cpp then makes a second tensor of it for the output, and only llama.cpp knows that the two are one.
+std::string matrices_pattern(const std::string & path) {
+    std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+    if (!gguf) throw Error(ErrorCode::model_corrupt, path + ": damaged GGUF file");
+    const bool            tied = gguf_find_tensor(gguf.get(), "output.weight") < 0;
+    std::set<std::string> patterns;
+    for (int64_t i = 0; i < gguf_get_n_tensors(gguf.get()); i++) {
+        const std::string name = gguf_get_tensor_name(gguf.get(), i);
+        const bool is_matrix   = gguf_get_tensor_ne(gguf.get(), i)[1] > 1;
+        if (is_matrix && !(tied && name == "token_embd.weight")) patterns.insert(name_pattern(name));
+    }
+    std::string all = "^(";
+    for (const std::string & p : patterns) all += (all.size() > 2 ? "|" : "") + p;
+    return all + ")$";
+}
+
+llama_model_ptr load(const std::string & path, const Device & device) {
+    const LogCapture         log;
+    llama_model_params       params     = llama_model_default_params();
+    const std::string        pattern    = device.has_own_memory() ? matrices_pattern(path) : "";
+    ggml_backend_dev_t       devices[2] = {device.handle(), nullptr};
+    ggml_backend_dev_t       none[1]    = {nullptr};
+    const llama_model_tensor_buft_override overrides[2] = {{pattern.c_str(), device.host_buffer_type()}, {nullptr, nullptr}};
+    params.use_extra_bufts = false;   // repacking would change the bytes that we copy
+    if (device.has_own_memory()) {
+        params.devices               = devices;
+        params.n_gpu_layers          = 999;
+        params.split_mode            = LLAMA_SPLIT_MODE_NONE;
+        params.tensor_buft_overrides = overrides;
+        params.load_mode             = LLAMA_LOAD_MODE_NONE;   // with mmap, pinned memory is silently replaced by pageable
+    } else {
+        params.devices      = none;
+        params.n_gpu_layers = 0;
+        params.load_mode    = LLAMA_LOAD_MODE_MMAP;
+    }
+    llama_model_ptr model(llama_model_load_from_file(path.c_str(), params));
+    if (!model) {
+        const std::string why         = log.last_error();
+        const bool        unsupported = why.find("unknown model architecture") != std::string::npos || why.find("unsupported") != std::string::npos;
+        throw Error(unsupported ? ErrorCode::model_unsupported : ErrorCode::model_corrupt, path + ": llama.cpp cannot load it: " + why);
+    }
+    return model;
+}
+
+void require_decoder(const std::string & path, const llama_model * model, const std::string & architecture) {
+    char       value[16] = "";
+    const auto key       = architecture + ".attention.causal";
+    const bool causal    = llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 || std::string(value) != "false";
+    if (!causal || llama_model_has_encoder(model) || !llama_model_has_decoder(model) || llama_model_is_diffusion(model)) {
+        throw Error(ErrorCode::model_unsupported, path + ": architecture " + architecture + " does not generate text token by token");
+    }
+}
+
+// Copies matrices that cannot be paged to the device; tables that rows are only picked from stay in host memory.
+void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors, const Device & device) {
+    size_t bytes = 0;
+    for (const ggml_tensor * t : tensors) bytes += device.tensor_bytes(t);
+    if (bytes == 0) return;
+    host.fixed = allocate_weights(device, bytes, host.file.architecture + " matrices that cannot be paged");
+    char * at  = static_cast<char *>(ggml_backend_buffer_get_base(host.fixed.get()));
+    for (ggml_tensor * t : tensors) {
+        const void * from = t->data;
+        t->buffer         = nullptr;
+        t->data           = nullptr;
+        ggml_backend_tensor_alloc(host.fixed.get(), t, at);
+        ggml_backend_tensor_set(t, from, 0, ggml_nbytes(t));
+        at += device.tensor_bytes(t);
+    }
+}
+
+}  // namespace
+
+HostModel load_host_model(const std::string & path, const Device & device, int n_threads) {
+    HostModel host;
+    host.file = check_gguf(path);
+    const uint64_t used_before = device.used_bytes();
+    host.model                 = load(path, device);
+    require_decoder(path, host.model.get(), host.file.architecture);
+    std::vector<Weight>        paged;
+    std::vector<ggml_tensor *> fixed;
+    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), n_threads)) {
+        ggml_tensor * t = seen.tensor;
+        if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
+        host.host_bytes += ggml_nbytes(t);
+        if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t)});
+        else if (!seen.only_lookup && device.has_own_memory()) fixed.push_back(t);
+    }
+    if (paged.empty()) throw Error(ErrorCode::model_unsupported, path + ": has no matrices that can be paged");
+    host.units = group_units(paged, llama_model_n_layer(host.model.get()));
+    for (size_t u = 0; u < host.units.size(); u++) {
+        for (const Weight & w : host.units[u].weights) host.unit_of[w.tensor] = int(u);
+    }
+    fix_on_device(host, fixed, device);
+    host.fixed_bytes = device.has_own_memory() ? device.used_bytes() - used_before : 0;
+    return host;
+}
+
+}  // namespace agentmux

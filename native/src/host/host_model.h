@@ -1,0 +1,31 @@
+// A model in host memory: llama.cpp has loaded it, its large matrices are ready to be paged.
+#pragma once
+
+#include "device/device.h"
+#include "model/gguf_check.h"
+#include "model/units.h"
+
+#include <llama-cpp.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace agentmux {
+
+struct HostModel {
+    GgufSummary                        file;
+    llama_model_ptr                    model;
+    std::vector<Unit>                  units;        // in the order of first use
+    std::map<const ggml_tensor *, int> unit_of;      // weight -> unit
+    BufferPtr                          fixed;        // matrices that cannot be paged, on a device with its own memory
+    uint64_t                           fixed_bytes = 0;   // on the device for good, llama.cpp's own small tensors included
+    uint64_t                           host_bytes  = 0;
+};
+
+// Loads a GGUF file with its large matrices kept in host memory: the mapped file on the CPU, page-locked memory for a
+// device with its own. Throws Error: what check_gguf throws, model_corrupt or model_unsupported with llama.cpp's reason,
+// never_fits where the device has no room for what cannot be paged.
+HostModel load_host_model(const std::string & path, const Device & device, int n_threads);
+
+}  // namespace agentmux

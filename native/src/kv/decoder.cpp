@@ -1,0 +1,240 @@
+#include "kv/decoder.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <algorithm>
+#include <set>
+
+namespace agentmux {
+
+namespace {
+
+llama_context_params context_params(const ContextShape & shape, bool on_device) {
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx                = uint32_t(shape.context_tokens) * uint32_t(shape.slots);
+    params.n_seq_max            = uint32_t(shape.slots);
+    params.n_batch = params.n_ubatch = uint32_t(shape.batch_tokens);
+    params.n_outputs_max             = uint32_t(shape.slots);   // the logits of all others would only cost memory
+    params.n_threads = params.n_threads_batch = shape.n_threads;
+    params.kv_unified                         = true;
+    params.offload_kqv                        = on_device;
+    params.op_offload                         = false;   // weights move by plan, not behind our back
+    params.no_perf                            = true;
+    return params;
+}
+
+bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shape.front() == 1; }
+
+}  // namespace
+
+Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const ContextShape & shape)
+    : host(host), model(model), residency(residency), shape(shape),
+      // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
+      learn_tokens(device.has_own_memory() ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
+      cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
+      batch(llama_batch_init(shape.batch_tokens, 0, 1)) {
+    const LogCapture     log;
+    llama_context_params params = context_params(shape, device.has_own_memory());
+    params.cb_eval              = on_node_c;
+    params.cb_eval_user_data    = this;
+    context.reset(llama_init_from_model(host.model.get(), params));
+    if (!context) throw Error(ErrorCode::never_fits, "no context of " + std::to_string(params.n_ctx) + " tokens can be made: " + log.last_error());
+}
+
+Decoder::Shape Decoder::shape_of(const std::vector<PassToken> & tokens) {
+    std::map<int, int> of_slot;
+    int                outputs = 0;
+    for (const PassToken & t : tokens) {
+        of_slot[t.slot]++;
+        outputs += t.output;
+    }
+    Shape shape;
+    for (const auto & [slot, n] : of_slot) shape.push_back(n);
+    std::sort(shape.rbegin(), shape.rend());
+    shape.push_back(outputs);
+    return shape;
+}
+
+void Decoder::learn() {
+    std::vector<std::vector<PassToken>> passes(3);
+    passes[0].push_back({0, 0, 0, true});
+    for (int slot = 0; slot < shape.slots; slot++) passes[1].push_back({0, 0, slot, true});
+    for (int i = 0; i < learn_tokens; i++) passes[2].push_back({0, i, 0, i + 1 == learn_tokens});
+    size_t one_token_bytes = 0;
+    for (const auto & tokens : passes) {
+        if (plans.count(shape_of(tokens))) continue;
+        mode = Mode::learning;
+        seen.clear();
+        run(tokens);
+        auto learnt = std::make_shared<const UsePlan>(seen, int(host.units.size()));
+        for (const auto & [_, known] : plans) {
+            if (*known == *learnt) learnt = known;   // most shapes of a model have the same plan
+        }
+        plans[shape_of(tokens)] = learnt;
+        const size_t state_bytes = llama_state_seq_get_size(context.get(), 0);
+        if (tokens.size() == 1) one_token_bytes = state_bytes;
+        else if (&tokens == &passes.back()) token_bytes = (state_bytes - one_token_bytes) / (tokens.size() - 1);
+        llama_memory_clear(llama_get_memory(context.get()), true);
+    }
+}
+
+size_t Decoder::min_arena_bytes() const {
+    size_t largest = 0;
+    for (const auto & [_, known] : plans) {
+        for (int n = 0; n < known->size(); n++) {
+            size_t needed = 0;
+            for (int unit : known->at(n)) needed += host.units[size_t(unit)].bytes;
+            largest = std::max(largest, needed);
+        }
+    }
+    return largest;
+}
+
+uint64_t Decoder::distance(int unit) const {
+    const UsePlan & known = plan ? *plan : *plans.begin()->second;
+    return uint64_t(known.distance(unit, node + 1));
+}
+
+double Decoder::decode(const std::vector<PassToken> & tokens) {
+    waited_s = 0;
+    if (residency.resident(model)) {
+        mode = Mode::resident;
+        run(tokens);
+    } else {
+        paged_pass(tokens);
+    }
+    node = -1;
+    return waited_s;
+}
+
+void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
+    const Shape key   = shape_of(tokens);
+    const bool  known = plans.count(key) != 0;
+    plan              = known ? plans[key] : similar(key);
+    const Saved saved = !known && cannot_cut ? save(tokens) : Saved();
+    for (int attempt = 0;; attempt++) {
+        mode = Mode::paged;
+        node = -1;
+        seen.clear();
+        advance();
+        run(tokens);
+        if (mode != Mode::voided) break;
+        if (attempt == 1) throw Error(ErrorCode::engine, "llama.cpp built two different graphs for one batch");
+        restore(tokens, saved);
+        plan = plans[key] = std::make_shared<const UsePlan>(seen, int(host.units.size()));
+    }
+    const bool as_planned = mode == Mode::paged && int(seen.size()) == plan->size();
+    if (!known) plans[key] = as_planned ? plan : std::make_shared<const UsePlan>(seen, int(host.units.size()));
+    plan = plans[key];
+}
+
+// Passes of one token for each sequence resemble each other, and so do longer ones; the nearest length first, because
+// some architectures cut a prompt into pieces.
+std::shared_ptr<const UsePlan> Decoder::similar(const Shape & key) const {
+    const auto cost = [&](const Shape & other) {
+        return std::make_pair(is_single(other) != is_single(key), std::abs(other.front() - key.front()));
+    };
+    return std::min_element(plans.begin(), plans.end(), [&](const auto & a, const auto & b) { return cost(a.first) < cost(b.first); })->second;
+}
+
+void Decoder::run(const std::vector<PassToken> & tokens) {
+    batch.n_tokens = int32_t(tokens.size());
+    for (size_t i = 0; i < tokens.size(); i++) {
+        batch.token[i]     = tokens[i].token;
+        batch.pos[i]       = tokens[i].position;
+        batch.n_seq_id[i]  = 1;
+        batch.seq_id[i][0] = tokens[i].slot;
+        batch.logits[i]    = tokens[i].output;
+    }
+    const LogCapture log;
+    const int        failed = llama_decode(context.get(), batch);
+    llama_synchronize(context.get());
+    if (failed) throw Error(ErrorCode::engine, "llama_decode failed with " + std::to_string(failed) + ": " + log.last_error());
+}
+
+bool Decoder::on_node_c(ggml_tensor * node, bool ask, void * user) { return static_cast<Decoder *>(user)->on_node(node, ask); }
+
+bool Decoder::on_node(ggml_tensor * tensor, bool ask) {
+    if (mode == Mode::resident) return false;
+    if (!ask) {   // computed up to here, and nothing is under way
+        if (mode == Mode::paged) advance();
+        return true;
+    }
+    node++;
+    seen.push_back(uses_of(tensor));
+    return ask_after(seen.back());
+}
+
+// Whether to stop after the node that uses these units.
+bool Decoder::ask_after(const NodeUses & uses) {
+    if (mode == Mode::learning || mode == Mode::voided) return false;
+    if (mode == Mode::paged && (node >= plan->size() || plan->at(node) != uses)) mode = Mode::blind;
+    if (mode == Mode::blind) {
+        if (missing(uses)) void_pass();
+        return false;
+    }
+    return node + 1 < plan->size() && missing(plan->at(node + 1));
+}
+
+NodeUses Decoder::uses_of(const ggml_tensor * tensor) const {
+    NodeUses uses;
+    for (int i = 0; i < GGML_MAX_SRC; i++) {
+        for (const ggml_tensor * t = tensor->src[i]; t; t = t->view_src) {
+            const auto found = host.unit_of.find(t);
+            if (found != host.unit_of.end() && std::find(uses.begin(), uses.end(), found->second) == uses.end()) uses.push_back(found->second);
+        }
+    }
+    return uses;
+}
+
+bool Decoder::missing(const NodeUses & uses) const {
+    return std::any_of(uses.begin(), uses.end(), [&](int unit) { return !residency.ready(model, unit); });
+}
+
+// Nothing is computing: the next node gets its units, then as much of what follows as has room.
+//
+// Other models give way to all of it. Of this model's own units only one gives way for what lies ahead: that is enough
+// to upload one unit while another is computed, and each further one would have to be uploaded again in the next pass.
+// (Looking far ahead would stream the whole model in every pass, although its front could stay.)
+void Decoder::advance() {
+    if (node + 1 < plan->size() && !plan->at(node + 1).empty()) waited_s += residency.require(model, plan->at(node + 1), distances);
+    bool may_take_own = true;
+    for (int unit : plan->upcoming(node + 1)) {
+        if (residency.request(model, unit, distances, latest(Rank::running), false)) continue;
+        if (!may_take_own || !residency.request(model, unit, distances, distances(model, unit), false)) break;
+        may_take_own = false;
+    }
+}
+
+void Decoder::void_pass() {
+    mode = Mode::voided;
+    residency.clear();
+}
+
+Decoder::Saved Decoder::save(const std::vector<PassToken> & tokens) {
+    Saved saved;
+    for (const PassToken & t : tokens) {
+        if (saved.count(t.slot)) continue;
+        std::vector<uint8_t> & state = saved[t.slot];
+        state.resize(llama_state_seq_get_size(context.get(), t.slot));
+        state.resize(llama_state_seq_get_data(context.get(), state.data(), state.size(), t.slot));
+    }
+    return saved;
+}
+
+void Decoder::restore(const std::vector<PassToken> & tokens, const Saved & saved) {
+    llama_memory_t           memory = llama_get_memory(context.get());
+    std::map<int, llama_pos> first;
+    for (const PassToken & t : tokens) first.emplace(t.slot, t.position);
+    for (const auto & [slot, position] : first) {
+        if (!cannot_cut) {
+            llama_memory_seq_rm(memory, slot, position, -1);
+            continue;
+        }
+        llama_memory_seq_rm(memory, slot, -1, -1);
+        if (position > 0) llama_state_seq_set_data(context.get(), saved.at(slot).data(), saved.at(slot).size(), slot);
+    }
+}
+
+}  // namespace agentmux

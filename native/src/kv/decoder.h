@@ -1,0 +1,112 @@
+// One model's llama_context, decoding with its units paged.
+//
+// llama.cpp asks, node by node and before computing, whether to stop after a node. Where the next node needs a unit that
+// is not there yet, the answer is yes: llama.cpp computes up to there, and we wait for the unit before it goes on. Which
+// node needs what is known from an earlier pass of the same shape. A stop just before a unit's first use never falls
+// inside a fused group of operations, so results are the same bit for bit; a resident model is never stopped.
+//
+// A pass of a shape not seen before follows the plan of a similar one and checks it at each node. Should the graph differ
+// just where a unit is missing, the pass is void: the arena is filled with zeros (so that nothing computes on garbage
+// that could hold a NaN), the rest of the graph is watched, the KV cache is put back, and the pass is done again.
+#pragma once
+
+#include "host/host_model.h"
+#include "model/use_plan.h"
+#include "residency/residency.h"
+
+#include <llama-cpp.h>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace agentmux {
+
+struct ContextShape {
+    int context_tokens = 0;   // of each slot
+    int slots          = 1;
+    int batch_tokens   = 256;
+    int n_threads      = 1;
+};
+
+struct PassToken {
+    llama_token token    = 0;
+    llama_pos   position = 0;
+    int         slot     = 0;
+    bool        output   = false;   // logits wanted
+};
+
+class Decoder {
+  public:
+    // Creates the context. The model's weights must lie where they will be computed (in a buffer of the device).
+    // Throws Error(never_fits) where the device has no room for it.
+    Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const ContextShape & shape);
+
+    // Learns the graphs of one token, of one token in each slot and of a chunk of a prompt, with whatever the weights
+    // hold now (zeros): results are thrown away. On a device it also takes what the backend allocates on first use.
+    void learn();
+
+    // Computes a batch; logits(i) is then valid for tokens with output. Returns the seconds waited for uploads.
+    // Throws Error(engine) where llama.cpp fails.
+    double decode(const std::vector<PassToken> & tokens);
+
+    // [vocabulary] of the i-th token of the last batch.
+    const float * logits(int i) { return llama_get_logits_ith(context.get(), i); }
+    // The slot is empty again.
+    void clear(int slot) { llama_memory_seq_rm(llama_get_memory(context.get()), slot, -1, -1); }
+    // Bytes that the largest node of any plan needs at once.
+    size_t min_arena_bytes() const;
+    // Far or near in this model's own future, for choosing what gives way; the model must be the one that runs.
+    uint64_t distance(int unit) const;
+    // How the residency sees every model's future while this one runs.
+    void set_outlook(Residency::Distance outlook) { distances = std::move(outlook); }
+
+    // What one more token of one sequence adds to a saved state; 0 where the memory does not grow with tokens.
+    size_t kv_bytes_per_token() const { return token_bytes; }
+
+  private:
+    using Shape = std::vector<int>;   // tokens by sequence, descending; then the number of outputs
+
+    enum class Mode { resident, paged, blind, voided, learning };
+
+    static bool on_node_c(ggml_tensor * node, bool ask, void * user);
+    bool        on_node(ggml_tensor * node, bool ask);
+    bool        ask_after(const NodeUses & uses);
+    NodeUses    uses_of(const ggml_tensor * node) const;
+    bool        missing(const NodeUses & uses) const;
+    void        advance();
+    void        void_pass();
+    void        run(const std::vector<PassToken> & tokens);
+    void        paged_pass(const std::vector<PassToken> & tokens);
+    std::shared_ptr<const UsePlan> similar(const Shape & shape) const;
+    static Shape                   shape_of(const std::vector<PassToken> & tokens);
+
+    using Saved = std::map<int, std::vector<uint8_t>>;   // [slot] -> state
+    Saved save(const std::vector<PassToken> & tokens);
+    void  restore(const std::vector<PassToken> & tokens, const Saved & saved);
+
+    const HostModel &   host;
+    const ModelId       model;
+    Residency &         residency;
+    const ContextShape  shape;
+    const int           learn_tokens;
+    const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
+    Residency::Distance distances;
+    llama_batch         batch;
+    llama_context_ptr   context;
+
+    std::map<Shape, std::shared_ptr<const UsePlan>> plans;
+    std::shared_ptr<const UsePlan>                  plan;    // of the pass now running
+    std::vector<NodeUses>                           seen;    // [node] of the pass now running
+    Mode                                            mode = Mode::resident;
+    int                                             node = -1;
+    size_t                                          token_bytes = 0;
+    double                                          waited_s = 0;
+
+    struct BatchFree {
+        llama_batch & batch;
+        ~BatchFree() { llama_batch_free(batch); }
+    } batch_free{batch};
+};
+
+}  // namespace agentmux

@@ -1,0 +1,68 @@
+#include "model/graph_probe.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+#include <ggml-backend.h>
+#include <llama-cpp.h>
+
+#include <map>
+
+namespace agentmux {
+
+namespace {
+
+struct Probe {
+    std::vector<SeenWeight>              seen;
+    std::map<const ggml_tensor *, size_t> index;   // weight -> in `seen`
+};
+
+void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int operand, bool direct) {
+    const auto [found, added] = probe.index.emplace(weight, probe.seen.size());
+    if (added) probe.seen.push_back({weight, true, true});
+    SeenWeight & w     = probe.seen[found->second];
+    const bool   first = operand == 0 && direct;
+    w.only_matmul      = w.only_matmul && first && (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID);
+    w.only_lookup      = w.only_lookup && first && node->op == GGML_OP_GET_ROWS;
+}
+
+bool on_node(ggml_tensor * node, bool, void * user) {
+    for (int i = 0; i < GGML_MAX_SRC; i++) {
+        for (ggml_tensor * t = node->src[i]; t; t = t->view_src) {
+            if (is_weight(t)) note(*static_cast<Probe *>(user), t, node, i, t == node->src[i]);
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+bool is_weight(const ggml_tensor * tensor) {
+    return tensor->op == GGML_OP_NONE && !tensor->view_src && tensor->buffer &&
+           ggml_backend_buffer_get_usage(tensor->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
+}
+
+std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads) {
+    const LogCapture     log;
+    Probe                probe;
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx                = 32;
+    params.n_batch = params.n_ubatch = 2;
+    params.n_threads = params.n_threads_batch = n_threads;
+    params.offload_kqv = params.op_offload = false;
+    params.no_perf                         = true;
+    params.cb_eval                         = on_node;
+    params.cb_eval_user_data               = &probe;
+    const llama_context_ptr context(llama_init_from_model(model, params));
+    if (!context) throw Error(ErrorCode::model_unsupported, "llama.cpp makes no context for this model: " + log.last_error());
+    llama_token tokens[2] = {0, 1};
+    // One token, as in decoding, and two, as in prefill: some architectures build different graphs.
+    for (int n : {1, 2}) {
+        if (llama_decode(context.get(), llama_batch_get_one(tokens, n)) != 0) {
+            throw Error(ErrorCode::model_unsupported, "llama.cpp cannot decode with this model: " + log.last_error());
+        }
+    }
+    return probe.seen;
+}
+
+}  // namespace agentmux

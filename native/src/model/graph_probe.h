@@ -1,0 +1,24 @@
+// Lists a loaded model's weights by watching llama.cpp compute one token: needs public headers only.
+#pragma once
+
+#include <vector>
+
+struct ggml_tensor;
+struct llama_model;
+
+namespace agentmux {
+
+struct SeenWeight {
+    ggml_tensor * tensor      = nullptr;
+    bool          only_matmul = true;   // each use is as the first operand of mul_mat or mul_mat_id, directly
+    bool          only_lookup = true;   // each use is as the table of get_rows
+};
+
+// Weights in the order of first use. Runs a throw-away context on the CPU, with the weights where they are.
+// Throws Error(model_unsupported) where llama.cpp cannot make a context or decode.
+std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads);
+
+// Whether a tensor is a weight of a loaded model (and not an activation, a view or part of a KV cache).
+bool is_weight(const ggml_tensor * tensor);
+
+}  // namespace agentmux

@@ -1,0 +1,29 @@
+// Groups a model's weights into units: what is paged together.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+struct ggml_tensor;
+
+namespace agentmux {
+
+// A weight that is paged: where llama.cpp's tensor is, where its bytes are, and what it takes in the arena.
+struct Weight {
+    ggml_tensor * tensor      = nullptr;
+    const void *  host        = nullptr;   // the permanent copy
+    size_t        bytes       = 0;         // payload
+    size_t        arena_bytes = 0;         // payload and the backend's padding, aligned
+};
+
+struct Unit {
+    std::vector<Weight> weights;
+    size_t              bytes = 0;   // in the arena, contiguous
+};
+
+// Weights in the order of first use, cut into units of about one layer: as many as fit into (all - the largest) / layers
+// bytes, so that equal layers become equal units and a large output head stays alone. Where layers differ, units do not
+// end with layers, which costs nothing: uses are tracked by unit.
+std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers);
+
+}  // namespace agentmux

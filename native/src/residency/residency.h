@@ -1,0 +1,80 @@
+// Which units are in the arena. Decided by the engine thread alone, and only between two computations, so that no unit
+// can be taken away from under one; the uploader fills what was decided. Other threads may take a snapshot.
+#pragma once
+
+#include "residency/placement.h"
+#include "residency/uploader.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace agentmux {
+
+using ModelId = int;
+
+class Residency {
+  public:
+    Residency(const Device & device, uint64_t link_bytes_per_s, bool poison);
+
+    // The arena, made anew with this size; every unit is absent afterwards. 0 frees it. Throws Error(never_fits) where
+    // the device has no such memory; there is no arena then.
+    void resize(size_t arena_bytes);
+    // Units live as long as their model is here; their tensors are shown at the arena's start until they have a place.
+    void add(ModelId model, const std::vector<Unit> & units);
+    void remove(ModelId model);
+    // Like remove, where there is no arena.
+    void forget(ModelId model);
+
+    bool resident(ModelId model) const;   // all of it
+    bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident; }
+
+    // How far away each unit's next use is, by model; set before each change of what runs.
+    using Distance = std::function<NextUse(ModelId model, int unit)>;
+
+    // Gives a unit a place and starts its upload; only units needed later than `later_than` give way. False where there is
+    // no room.
+    bool request(ModelId model, int unit, const Distance & distance, NextUse later_than, bool hinted);
+    // Makes all of a node's units resident and waits for them: nothing is computing now. The arena must be large enough
+    // for them together. Returns seconds waited.
+    double require(ModelId model, const std::vector<int> & units, const Distance & distance);
+    // The model runs now: what was hinted is wanted.
+    void promote(ModelId model) { uploader.promote(model); }
+    // Empties the arena and fills it with zeros; for a computation whose results will be thrown away.
+    void clear();
+
+    size_t         arena_bytes() const { return bytes; }
+    size_t         used_bytes() const;
+    uint64_t       evicted_units() const { return n_evicted; }
+    UploadCounters uploads() const { return uploader.counters(); }
+    uint64_t       uploads_of(ModelId model) const;   // bytes
+    // [unit] 'r' resident, 'a' arriving, '.' absent. From any thread.
+    std::string    map_of(ModelId model) const;
+    size_t         resident_bytes(ModelId model) const;
+    double         upload_wait_s() const { return waited_s; }
+
+  private:
+    using Units = std::vector<std::unique_ptr<PlacedUnit>>;
+
+    PlacedUnit &       of(ModelId model, int unit) { return *models[size_t(model)][size_t(unit)]; }
+    const PlacedUnit & of(ModelId model, int unit) const { return *models[size_t(model)][size_t(unit)]; }
+    void               evict(PlacedUnit & unit);
+    void               show_at(PlacedUnit & unit, size_t offset);
+    void               start(PlacedUnit & unit, size_t offset, bool hinted);
+    std::vector<Occupied> map(const Distance & distance) const;
+
+    const Device &           device;
+    const bool               poison;
+    BufferPtr                arena;
+    std::atomic<size_t>      bytes = 0;
+    ByteWindow               window;
+    mutable std::mutex       mutex;    // guards `models` against snapshots
+    std::vector<Units>       models;   // [model]
+    std::vector<PlacedUnit*> placed;   // by offset
+    std::atomic<uint64_t>    n_evicted = 0;
+    std::atomic<double>      waited_s  = 0;
+    Uploader                 uploader;   // last: its thread ends before what it copies into is freed
+};
+
+}  // namespace agentmux

@@ -1,0 +1,131 @@
+#include "residency/uploader.h"
+
+#include "base/clock.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+
+namespace agentmux {
+
+namespace {
+
+constexpr size_t chunk_bytes = 8u << 20;   // 2 MiB costs bandwidth, 32 MiB costs latency
+
+}  // namespace
+
+Uploader::Uploader(const Device & device, uint64_t link_bytes_per_s)
+    : rate(link_bytes_per_s), stream(device.has_own_memory() ? ggml_backend_dev_init(device.handle(), nullptr) : nullptr), thread([this] { run(); }) {}
+
+Uploader::~Uploader() {
+    {
+        std::lock_guard lock(mutex);
+        stopping = true;
+    }
+    wake.notify_all();
+    thread.join();
+    if (stream) ggml_backend_free(stream);
+}
+
+void Uploader::enqueue(PlacedUnit & unit, ggml_backend_buffer_t arena, bool is_hinted) {
+    {
+        std::lock_guard lock(mutex);
+        (is_hinted ? hinted : wanted).push_back({&unit, arena, is_hinted});
+    }
+    wake.notify_one();
+}
+
+bool Uploader::cancel(PlacedUnit & unit) {
+    std::lock_guard lock(mutex);
+    for (std::deque<Job> * jobs : {&wanted, &hinted}) {
+        const auto job = std::find_if(jobs->begin(), jobs->end(), [&](const Job & j) { return j.unit == &unit; });
+        if (job == jobs->end()) continue;
+        jobs->erase(job);
+        unit.state = UnitState::absent;
+        return true;
+    }
+    return false;
+}
+
+void Uploader::promote(int model) {
+    std::lock_guard lock(mutex);
+    const auto mine = std::stable_partition(hinted.begin(), hinted.end(), [&](const Job & j) { return j.unit->model != model; });
+    for (auto job = mine; job != hinted.end(); job++) wanted.push_back({job->unit, job->arena, true});
+    hinted.erase(mine, hinted.end());
+}
+
+double Uploader::wait(const PlacedUnit & unit) {
+    if (unit.state == UnitState::resident) return 0;
+    const double     started = now_s();
+    std::unique_lock lock(mutex);
+    done.wait(lock, [&] { return unit.state != UnitState::arriving; });
+    return now_s() - started;
+}
+
+void Uploader::drain() {
+    std::unique_lock lock(mutex);
+    for (std::deque<Job> * jobs : {&wanted, &hinted}) {
+        for (const Job & job : *jobs) job.unit->state = UnitState::absent;
+        jobs->clear();
+    }
+    done.wait(lock, [&] { return current == nullptr; });
+}
+
+UploadCounters Uploader::counters() const {
+    std::lock_guard lock(mutex);
+    return counts;
+}
+
+void Uploader::run() {
+    std::unique_lock lock(mutex);
+    while (true) {
+        wake.wait(lock, [&] { return stopping || !wanted.empty() || !hinted.empty(); });
+        if (stopping) return;
+        std::deque<Job> & jobs = wanted.empty() ? hinted : wanted;
+        const Job         job  = jobs.front();
+        jobs.pop_front();
+        current = job.unit;
+        lock.unlock();
+        const double started = now_s();
+        copy(job);
+        lock.lock();
+        counts.busy_s += now_s() - started;
+        counts.bytes += job.unit->unit->bytes;
+        if (counts.bytes_of_model.size() <= size_t(job.unit->model)) counts.bytes_of_model.resize(size_t(job.unit->model) + 1);
+        counts.bytes_of_model[size_t(job.unit->model)] += job.unit->unit->bytes;
+        if (job.hinted) counts.prefetched_bytes += job.unit->unit->bytes;
+        current         = nullptr;
+        job.unit->state = UnitState::resident;
+        done.notify_all();
+    }
+}
+
+void Uploader::copy(const Job & job) {
+    for (const Weight & weight : job.unit->unit->weights) {
+        // Backends that read past a quantised row's end zero that padding here; what lay there before may be a NaN.
+        if (weight.arena_bytes > weight.bytes) ggml_backend_buffer_init_tensor(job.arena, weight.tensor);
+        copy_weight(weight);
+    }
+}
+
+void Uploader::copy_weight(const Weight & weight) {
+    for (size_t at = 0; at < weight.bytes; at += chunk_bytes) {
+        const size_t n       = std::min(chunk_bytes, weight.bytes - at);
+        const double started = now_s();
+        const char * from    = static_cast<const char *>(weight.host) + at;
+        if (stream) {
+            ggml_backend_tensor_set_async(stream, weight.tensor, from, at, n);
+            ggml_backend_synchronize(stream);
+        } else {
+            ggml_backend_tensor_set(weight.tensor, from, at, n);
+        }
+        if (rate) hold_to_rate(started, n);
+    }
+}
+
+void Uploader::hold_to_rate(double started_s, uint64_t bytes) const {
+    const double left_s = started_s + double(bytes) / double(rate) - now_s();
+    if (left_s > 0) std::this_thread::sleep_for(std::chrono::duration<double>(left_s));
+}
+
+}  // namespace agentmux
