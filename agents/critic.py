@@ -1,0 +1,49 @@
+"""Judges the program, knowing how it did on the task's examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from agentmux.agent import Agent, Run
+from agentmux.agents import prompts
+from agentmux.agents.sandbox import Report, SandboxLimits, run_examples
+
+
+class Verdict(BaseModel):
+    """What the critic answers."""
+
+    approve: bool
+    feedback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What was measured, and what the critic makes of it."""
+
+    report: Report
+    verdict: Verdict
+
+
+class Critic(Agent):
+    """Task, program and examples -> `Review`: the program is run in the sandbox, then the model judges it."""
+
+    model = "critic"
+    instructions = (
+        "You review small Python functions. The user gives a task, the code of a function f, and a report of how f did "
+        'on examples. Answer with JSON only, {"approve": true or false, "feedback": "..."}. Approve only if every '
+        "line of the report begins with ok and the code does what the task says. Otherwise say in one or two "
+        "sentences what is wrong and how to mend it."
+    )
+    output = Verdict
+    show_schema = False
+    max_tokens = 256
+    limits = SandboxLimits()
+
+    async def run(self, ctx: Run, description: str, code: str, examples: Sequence[str]) -> Review:
+        """Run ``code`` on ``examples`` and judge it. Raises ConfigError for malformed examples."""
+        report = await run_examples(code, examples, self.limits)
+        verdict: Verdict = await ctx.ask(prompts.critic_prompt(description, code, report.text))
+        return Review(report, verdict)
