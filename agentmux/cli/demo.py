@@ -1,0 +1,224 @@
+"""``agentmux demo``: tasks through planner, coder and critic, three LLMs on a budget that is too small for them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import click
+
+from agentmux.agents import Review, Solution, Task, builtin_tasks, run_examples, solve
+from agentmux.cli.options import ExampleExpression, ModelFiles, Size
+from agentmux.cli.output import LineBuffer, Output
+from agentmux.cli.signals import run_to_end
+from agentmux.cli.summary import Outcome, Totals, as_document, as_tables, size_text
+from agentmux.config import ModelSpec
+from agentmux.errors import AgentmuxError, ModelNotFound
+from agentmux.messages import AgentFinished, Event, RunFinished, TextStreamed, TurnCompleted
+from agentmux.models import BUNDLED_MODELS, bundled_models
+from agentmux.runtime import Runtime
+
+BUDGET_SHARE = 0.4
+"""Default budget, as a share of the model files' size."""
+PASS_SHARE = 0.6
+"""Share of the built-in tasks that must pass."""
+SLOTS = 4
+"""Turns of one model that may decode in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a demo run is made of."""
+
+    tasks: tuple[Task, ...]
+    models: Mapping[str, ModelSpec]
+    models_bytes: int
+    budget_bytes: int
+    device: str
+    rounds: int
+
+
+class Totalled:
+    """Numbers that add up while the tasks run."""
+
+    def __init__(self) -> None:
+        self.generated_tokens = 0
+        self.prompt_tokens = 0
+
+    def add(self, event: TurnCompleted) -> None:
+        """Book a turn."""
+        self.generated_tokens += event.numbers.generated_tokens
+        self.prompt_tokens += event.numbers.prompt_tokens
+
+
+@click.command()
+@click.option("--task", "description", metavar="TEXT", help="A task of your own: what the Python function f shall do.")
+@click.option(
+    "--example",
+    "examples",
+    type=ExampleExpression(),
+    multiple=True,
+    help="An example for your task, such as 'f([1, 2]) == 3'. Repeatable, at least one.",
+)
+@click.option(
+    "--models",
+    "files",
+    type=ModelFiles(BUNDLED_MODELS),
+    default=None,
+    help="GGUF files instead of the bundled models: planner=a.gguf,coder=b.gguf,critic=c.gguf (or some of them).",
+)
+@click.option(
+    "--vram",
+    type=Size(),
+    default=None,
+    help="Budget for all models together, such as 8GiB. Default: 40 % of the three files' size.",
+)
+@click.option("--device", default=None, help="cpu, auto, or a ggml device such as CUDA0. Default: see below.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Attempts at each task.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def demo(
+    description: str | None,
+    examples: tuple[str, ...],
+    files: dict[str, str] | None,
+    vram: int | None,
+    device: str | None,
+    rounds: int,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Let a planner, a coder and a critic solve programming tasks, each on its own LLM.
+
+    Without --task, the built-in tasks are solved, several at once; a task passes when the program is right on its
+    examples and on hidden ones. Exit status 0: at least 60 % of the built-in tasks passed, or your own task did, and
+    nothing failed.
+
+    Device: the bundled models run on the CPU by default, because they are smaller than what a GPU's driver takes for
+    itself; with --models for all three, or with --vram, the default is auto (the first GPU, else the CPU).
+    """
+    tasks = _tasks(description, examples)
+    specs = _specs(files or {})
+    models_bytes = sum(_file_bytes(spec) for spec in specs.values())
+    own = vram is not None or len(files or {}) == len(BUNDLED_MODELS)
+    setting = Setting(
+        tasks=tasks,
+        models=specs,
+        models_bytes=models_bytes,
+        budget_bytes=vram or max(1, int(models_bytes * BUDGET_SHARE)),
+        device=device or ("auto" if own else "cpu"),
+        rounds=rounds,
+    )
+    output = Output()
+    outcomes, totals = run_to_end(_run(setting, None if as_json else output))
+    passed = sum(outcome.passed for outcome in outcomes)
+    if as_json:
+        output.line(json.dumps(as_document(outcomes, totals)))
+    else:
+        for table in as_tables(outcomes, totals):
+            output.render(table)
+    _raise_first(outcomes)
+    return 0 if passed >= (PASS_SHARE * len(tasks) if description is None else 1) else 1
+
+
+def _tasks(description: str | None, examples: tuple[str, ...]) -> tuple[Task, ...]:
+    if description is None:
+        if examples:
+            raise click.UsageError("--example belongs to a --task")
+        return builtin_tasks()
+    if not description.strip():
+        raise click.UsageError("--task is empty")
+    if not examples:
+        raise click.UsageError("--task needs at least one --example, such as --example 'f([1, 2]) == 3'")
+    return (Task(description.strip(), examples),)
+
+
+def _specs(files: Mapping[str, str]) -> dict[str, ModelSpec]:
+    bundled = bundled_models() if len(files) < len(BUNDLED_MODELS) else {}
+    specs = {name: ModelSpec(files[name]) if name in files else bundled[name] for name in BUNDLED_MODELS}
+    return {name: dataclasses.replace(spec, slots=SLOTS) for name, spec in specs.items()}
+
+
+def _file_bytes(spec: ModelSpec) -> int:
+    try:
+        return os.stat(spec.path).st_size
+    except OSError as error:
+        raise ModelNotFound(f"cannot read the model {os.fspath(spec.path)}: {error.strerror}") from None
+
+
+def _raise_first(outcomes: list[Outcome]) -> None:
+    for number, outcome in enumerate(outcomes, start=1):
+        if outcome.error is not None:
+            where = f"task {number}: " if len(outcomes) > 1 else ""
+            raise AgentmuxError(f"{where}{outcome.error}") from outcome.error
+
+
+async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], Totals]:
+    """Solve all tasks at once, each in a run of its own; their turns meet in the scheduler."""
+    if output:
+        share = 100 * setting.budget_bytes / max(1, setting.models_bytes)
+        sizes = f"{size_text(setting.models_bytes)} in a budget of {size_text(setting.budget_bytes)} ({share:.0f} %)"
+        output.line(f"{len(setting.tasks)} task(s), {len(setting.models)} models of {sizes}")
+    lines = LineBuffer(output) if output else None
+    totalled = Totalled()
+    async with Runtime(models=dict(setting.models), vram=setting.budget_bytes, device=setting.device) as mux:
+        begin = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(_solve(mux, number, task, setting.rounds, lines, totalled))
+                for number, task in enumerate(setting.tasks, start=1)
+            ]
+        elapsed_s = time.perf_counter() - begin
+        stats = mux.stats().engine
+    totals = Totals(
+        engine=stats,
+        elapsed_s=elapsed_s,
+        tokens=totalled.generated_tokens,
+        prompt_tokens=totalled.prompt_tokens,
+        models_bytes=setting.models_bytes,
+        budget_bytes=setting.budget_bytes,
+    )
+    return [task.result() for task in running], totals
+
+
+async def _solve(
+    mux: Runtime, number: int, task: Task, rounds: int, lines: LineBuffer | None, totalled: Totalled
+) -> Outcome:
+    begin = time.perf_counter()
+    solution: Solution | None = None
+    hidden_passed: bool | None = None
+    problem: AgentmuxError | None = None
+    try:
+        async with aclosing(mux.stream(solve, task.description, task.examples, rounds)) as events:
+            async for event in events:
+                _follow(event, number, lines, totalled)
+                if isinstance(event, RunFinished) and isinstance(event.result.output, Solution):
+                    solution = event.result.output
+        if solution and task.hidden:
+            hidden_passed = (await run_examples(solution.code, task.hidden)).passed
+    except AgentmuxError as error:
+        problem = error
+    outcome = Outcome(task.description, solution, hidden_passed, time.perf_counter() - begin, problem)
+    if lines:
+        lines.feed(f"task {number}", outcome.sentence + "\n")
+    return outcome
+
+
+def _follow(event: Event, number: int, lines: LineBuffer | None, totalled: Totalled) -> None:
+    """Book what a turn took, and say what an agent says."""
+    if isinstance(event, TurnCompleted):
+        totalled.add(event)
+    if lines is None:
+        return
+    match event:
+        case TextStreamed(agent=agent, text=text):
+            lines.feed(f"task {number} {agent.lower()}", text)
+        case TurnCompleted(agent=agent):
+            lines.end(f"task {number} {agent.lower()}")
+        case AgentFinished(output=Review(report=report)):
+            lines.feed(f"task {number} examples", report.text + "\n")

@@ -1,0 +1,63 @@
+"""Option types that several commands share. What makes no sense is a usage error (exit status 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agentmux.agents.sandbox import parse_example
+from agentmux.config import parse_bytes
+from agentmux.errors import ConfigError
+
+
+class Size(click.ParamType[int]):
+    """Bytes: ``8GiB``, ``512MiB``, ``1000000``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes from text."""
+        try:
+            return parse_bytes(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ModelFiles(click.ParamType[dict[str, str]]):
+    """``name=file.gguf,name=file.gguf`` with names out of a fixed set."""
+
+    name = "name=file,..."
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """Name -> file from text."""
+        if isinstance(value, dict):
+            return value
+        files: dict[str, str] = {}
+        for part in str(value).split(","):
+            name, equals, path = part.partition("=")
+            name = name.strip()
+            if name not in self._names:
+                self.fail(f"{name!r} is none of the agents: {', '.join(self._names)}", param, ctx)
+            if not equals or not path:
+                self.fail(f"no file for {name!r}; write {name}=file.gguf", param, ctx)
+            if name in files:
+                self.fail(f"{name!r} is there twice", param, ctx)
+            files[name] = path
+        return files
+
+
+class ExampleExpression(click.ParamType[str]):
+    """``f(literals) == literal``."""
+
+    name = "expr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The expression in its normal form."""
+        try:
+            return parse_example(str(value)).expression
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
