@@ -34,7 +34,6 @@ from typing import Any, cast
 
 from agentmux.agents import prompts
 from agentmux.agents.sandbox_child import TIMED_OUT
-
 from agentmux.errors import ConfigError
 
 _CHILD = Path(__file__).with_name("sandbox_child.py")

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from agentmux.agents.sandbox import Report, SandboxLimits, decode, parse_example, parse_examples, run_examples, same
 from agentmux.agents.sandbox_child import NotPlain, encode
-
 from agentmux.errors import ConfigError
 
 QUICK = SandboxLimits(wall_s=20.0, cpu_s=1)
