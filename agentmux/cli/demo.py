@@ -19,7 +19,7 @@ from agentmux.cli.output import LineBuffer, Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.summary import Outcome, Totals, as_document, as_tables, size_text
 from agentmux.config import ModelSpec
-from agentmux.errors import AgentmuxError, ModelNotFound
+from agentmux.errors import AgentmuxError, ModelNotFound, OutputInvalid
 from agentmux.messages import AgentFinished, Event, RunFinished, TextStreamed, TurnCompleted
 from agentmux.models import BUNDLED_MODELS, bundled_models
 from agentmux.runtime import Runtime
@@ -154,8 +154,7 @@ def _file_bytes(spec: ModelSpec) -> int:
 def _raise_first(outcomes: list[Outcome]) -> None:
     for number, outcome in enumerate(outcomes, start=1):
         if outcome.error is not None:
-            where = f"task {number}: " if len(outcomes) > 1 else ""
-            raise AgentmuxError(f"{where}{outcome.error}") from outcome.error
+            raise AgentmuxError(f"task {number}: {outcome.error}") from outcome.error
 
 
 async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], Totals]:
@@ -170,8 +169,8 @@ async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], 
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             running = [
-                group.create_task(_solve(mux, number, task, setting.rounds, lines, totalled))
-                for number, task in enumerate(setting.tasks, start=1)
+                group.create_task(_solve(mux, setting, number, lines, totalled))
+                for number in range(1, len(setting.tasks) + 1)
             ]
         elapsed_s = time.perf_counter() - begin
         stats = mux.stats().engine
@@ -186,22 +185,26 @@ async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], 
     return [task.result() for task in running], totals
 
 
-async def _solve(
-    mux: Runtime, number: int, task: Task, rounds: int, lines: LineBuffer | None, totalled: Totalled
-) -> Outcome:
+async def _solve(mux: Runtime, setting: Setting, number: int, lines: LineBuffer | None, totalled: Totalled) -> Outcome:
+    """One task; its errors are its outcome's, unless it is the only one."""
+    task, alone = setting.tasks[number - 1], len(setting.tasks) == 1
     begin = time.perf_counter()
     solution: Solution | None = None
     hidden_passed: bool | None = None
     problem: AgentmuxError | None = None
     try:
-        async with aclosing(mux.stream(solve, task.description, task.examples, rounds)) as events:
+        async with aclosing(mux.stream(solve, task.description, task.examples, setting.rounds)) as events:
             async for event in events:
                 _follow(event, number, lines, totalled)
                 if isinstance(event, RunFinished) and isinstance(event.result.output, Solution):
                     solution = event.result.output
         if solution and task.hidden:
             hidden_passed = (await run_examples(solution.code, task.hidden)).passed
+    except OutputInvalid as error:
+        problem = error
     except AgentmuxError as error:
+        if alone:  # nothing else to go on with, and nothing to put into a table
+            raise
         problem = error
     outcome = Outcome(task.description, solution, hidden_passed, time.perf_counter() - begin, problem)
     if lines:

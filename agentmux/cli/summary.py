@@ -115,7 +115,7 @@ def as_tables(outcomes: Sequence[Outcome], totals: Totals) -> Iterator[Table]:
     """The table of tasks, and the one of totals."""
     tasks = Table(box=box.SIMPLE_HEAD, title_justify="left")
     tasks.add_column("task", justify="right")
-    tasks.add_column("description", max_width=70, overflow="fold")
+    tasks.add_column("description")
     for name in ("rounds", "passed", "time"):
         tasks.add_column(name, justify="right")
     for number, outcome in enumerate(outcomes, start=1):
@@ -128,14 +128,21 @@ def as_tables(outcomes: Sequence[Outcome], totals: Totals) -> Iterator[Table]:
     sums.add_row("passed", f"{sum(outcome.passed for outcome in outcomes)} of {len(outcomes)}")
     sums.add_row("tokens", f"{totals.tokens} generated, {totals.tokens_per_s:.1f} tokens/s")
     sums.add_row("switches", f"{engine.switches} between models")
-    sums.add_row("bytes paged", f"{size_text(engine.uploaded_bytes)} ({engine.uploaded_bytes} bytes)")
+    sums.add_row(
+        "bytes paged",
+        f"{size_text(engine.uploaded_bytes)}, {_times(engine.uploaded_bytes, totals.models_bytes)} the models",
+    )
     sums.add_row("waited for a switch", f"{engine.upload_wait_s:.2f} s of {totals.elapsed_s:.1f} s")
     arena = f"{size_text(engine.arena_bytes)} arena on {engine.device}"
     sums.add_row("memory", f"{arena}, budget {size_text(totals.budget_bytes)}, models {size_text(totals.models_bytes)}")
     yield sums
 
 
-def shortened(text: str, limit_chars: int = 140) -> str:
+def _times(part: int, whole: int) -> str:
+    return f"{part / max(1, whole):.1f} times"
+
+
+def shortened(text: str, limit_chars: int = 68) -> str:
     """``text`` on one line, cut with an ellipsis."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit_chars else flat[: limit_chars - 1] + "…"
