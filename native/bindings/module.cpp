@@ -121,6 +121,7 @@ void bind_reports(nb::module_ & m) {
         .def_ro("upload_wait_s", &EngineStats::upload_wait_s)
         .def_ro("upload_bytes_per_s", &EngineStats::upload_bytes_per_s)
         .def_ro("prefetched_bytes", &EngineStats::prefetched_bytes)
+        .def_ro("repeated_passes", &EngineStats::repeated_passes)
         .def_ro("models", &EngineStats::models);
 }
 

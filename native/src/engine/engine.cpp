@@ -184,6 +184,7 @@ EngineStats Engine::stats() const {
     s.steps               = n_steps;
     s.switches            = n_switches;
     for (const auto & [id, runner] : runners) {
+        s.repeated_passes += runner->decoder().repeated_passes();
         s.models.push_back({runner->spec.model, residency.map_of(id), residency.resident_bytes(id), runner->n_active, runner->n_waiting});
     }
     return s;

@@ -77,7 +77,7 @@ struct ModelStats {
 struct EngineStats {
     std::string             device;
     uint64_t                device_budget_bytes = 0, arena_bytes = 0, arena_used_bytes = 0, device_used_bytes = 0;
-    uint64_t                uploaded_bytes = 0, evicted_units = 0, switches = 0, steps = 0, prefetched_bytes = 0;
+    uint64_t                uploaded_bytes = 0, evicted_units = 0, switches = 0, steps = 0, prefetched_bytes = 0, repeated_passes = 0;
     double                  upload_wait_s = 0, upload_bytes_per_s = 0;
     std::vector<ModelStats> models;
 };

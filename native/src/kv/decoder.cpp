@@ -121,6 +121,7 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
         run(tokens);
         if (mode != Mode::voided) break;
         if (attempt == 1) throw Error(ErrorCode::engine, "llama.cpp built two different graphs for one batch");
+        n_repeated++;
         restore(tokens, saved);
         plan = plans[key] = std::make_shared<const UsePlan>(seen, int(host.units.size()));
     }

@@ -16,6 +16,7 @@
 
 #include <llama-cpp.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <vector>
@@ -58,6 +59,8 @@ class Decoder {
     size_t min_arena_bytes() const;
     // Far or near in this model's own future, for choosing what gives way; the model must be the one that runs.
     uint64_t distance(int unit) const;
+    // Passes that were void and done again, because a graph was not as predicted where a unit was missing.
+    uint64_t repeated_passes() const { return n_repeated; }
     // How the residency sees every model's future while this one runs.
     void set_outlook(Residency::Distance outlook) { distances = std::move(outlook); }
 
@@ -102,6 +105,7 @@ class Decoder {
     int                                             node = -1;
     size_t                                          token_bytes = 0;
     double                                          waited_s = 0;
+    std::atomic<uint64_t>                           n_repeated = 0;
 
     struct BatchFree {
         llama_batch & batch;

@@ -42,16 +42,18 @@ uint64_t next_random(uint64_t & state) {
     return z ^ (z >> 31);
 }
 
-// Matrices get a spread that keeps activations near 1; vectors (norms, gates) stay near 1.
+// Matrices get a spread that keeps activations near 1; vectors (norms, gates) stay near 1, and the decay of a state-space
+// model near -1, because a positive one makes its state grow beyond all numbers.
 void fill(ggml_tensor * tensor, void * user) {
     uint64_t state = *static_cast<uint64_t *>(user);
     for (const char * c = tensor->name; *c; c++) state = state * 1099511628211ull + uint64_t(*c);
-    const bool   vector = ggml_n_dims(tensor) < 2;
+        const bool   decay  = std::strstr(tensor->name, "ssm_a") != nullptr && std::strstr(tensor->name, "ssm_alpha") == nullptr;
+    const bool   vector = ggml_n_dims(tensor) < 2 || decay;
     const double spread = vector ? 0.1 : 1.0 / std::sqrt(double(tensor->ne[0]));
     std::vector<float> values(size_t(ggml_nelements(tensor)));
     for (float & v : values) {
         const double uniform = double(next_random(state) >> 11) / double(1ull << 53) * 2.0 - 1.0;
-        v = float((vector ? 1.0 : 0.0) + uniform * 1.7320508 * spread);
+        v = float((decay ? -1.0 : vector ? 1.0 : 0.0) + uniform * 1.7320508 * spread);
     }
     if (tensor->type == GGML_TYPE_F32) {
         ggml_backend_tensor_set(tensor, values.data(), 0, ggml_nbytes(tensor));

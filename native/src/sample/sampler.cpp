@@ -13,6 +13,11 @@ namespace {
 
 constexpr int32_t penalty_window_tokens = 64;
 
+// A damaged or unstable model computes NaN; going on would put out one token for ever.
+void require_number(float logit) {
+    if (std::isnan(logit)) throw Error(ErrorCode::engine, "the model's logits are not numbers (NaN)");
+}
+
 llama_sampler_ptr make_chain(const SamplingParams & p, int32_t n_vocab) {
     llama_sampler_ptr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     const auto add = [&](llama_sampler * sampler) { llama_sampler_chain_add(chain.get(), sampler); };
@@ -42,7 +47,11 @@ Sampler::Sampler(const llama_vocab * vocab, const SamplingParams & params, const
 }
 
 llama_token Sampler::sample(const float * logits) {
-    if (plain_greedy) return llama_token(std::max_element(logits, logits + candidates.size()) - logits);
+    if (plain_greedy) {
+        const float * best = std::max_element(logits, logits + candidates.size());
+        require_number(*best);
+        return llama_token(best - logits);
+    }
     try {
         // Checking the one token that would be chosen anyway is far cheaper than masking a whole vocabulary.
         llama_token token = choose(logits, false);
@@ -71,6 +80,7 @@ llama_token Sampler::choose(const float * logits, bool constrained) {
     }
     llama_sampler_apply(chain.get(), &all);
     if (all.selected < 0 || size_t(all.selected) >= all.size) throw Error(ErrorCode::engine, "no token was selected");
+    require_number(logits[all.data[all.selected].id]);
     return all.data[all.selected].id;
 }
 

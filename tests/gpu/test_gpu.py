@@ -1,0 +1,136 @@
+"""On a real GPU: exactness, and memory as the driver reports it within the budget. Skipped where ggml sees no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import llama_cpp
+import pytest
+
+from agentmux.engine.base import EngineConfig, LoadSpec, TurnRequest
+from agentmux.engine.native import NativeEngine
+from agentmux.errors import NeverFits
+from tests.engine import random_models
+from tests.engine.conftest import endings, events, run
+from tests.engine.reference import Greedy, Reference, silence_llama_log
+
+CONTEXT_TOKENS = 512
+BATCH_TOKENS = 128
+ANSWER_TOKENS = 32
+PROMPTS_TOKENS = (1, 7, BATCH_TOKENS, 300)
+MIB = 1 << 20
+
+
+def _has_gpu() -> bool:
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not _has_gpu(), reason="this llama.cpp build sees no GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("gpu-models")
+
+
+def _spec(path: Path, model: str) -> LoadSpec:
+    return LoadSpec(model, str(path), CONTEXT_TOKENS, slots=1, batch_tokens=BATCH_TOKENS)
+
+
+def _turn(turn: int, n_prompt: int, model: str) -> TurnRequest:
+    return TurnRequest(turn, model, random_models.prompt(n_prompt), max_tokens=ANSWER_TOKENS, ignore_eos=True)
+
+
+def _expected(path: Path) -> list[Greedy]:
+    reference = Reference(
+        path, context_tokens=CONTEXT_TOKENS, slots=1, batch_tokens=BATCH_TOKENS, threads=4, on_gpu=True
+    )
+    silence_llama_log()
+    expected = [reference.greedy(list(random_models.prompt(n)), ANSWER_TOKENS) for n in PROMPTS_TOKENS]
+    reference.close()
+    return expected
+
+
+def _engine(device_bytes: int | None) -> NativeEngine:
+    return NativeEngine(
+        EngineConfig(device_bytes=device_bytes, threads=4, debug_poison=True, debug_hash_logits=True)
+    )
+
+
+def _budget_for(paths: dict[str, Path], share: float) -> int:
+    """What the engine needs besides the arena, and this share of all units for it (or the least that it can do with)."""
+    engine = _engine(None)
+    footprints = [engine.load(_spec(path, name)) for name, path in paths.items()]
+    stats = engine.stats()
+    engine.close()
+    fixed = stats.device_used_bytes - stats.arena_bytes
+    units = max(int(share * sum(f.weight_bytes for f in footprints)), max(f.min_arena_bytes for f in footprints))
+    return fixed + units + 128 * MIB
+
+
+@pytest.mark.parametrize("name", random_models.TINY)
+@pytest.mark.parametrize("ftype", [None, llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0])
+def test_output_is_llama_cpps_to_the_bit(name: str, ftype: int | None, folder: Path) -> None:
+    path = random_models.write(name, folder) if ftype is None else random_models.write_quantised(name, folder, ftype)
+    expected = _expected(path)
+    engine = _engine(None)
+    footprint = engine.load(_spec(path, "m"))
+    engine.close()
+    # Tiny models: the arena is what is left of the budget after the margin, so hold it by the link between the two.
+    fixed = _budget_for({"m": path}, 0.0) - footprint.min_arena_bytes - 32 * MIB
+    engine = _engine(fixed + footprint.min_arena_bytes)
+    engine.load(_spec(path, "m"))
+    stats = engine.stats()
+    for i, (n, e) in enumerate(zip(PROMPTS_TOKENS, expected, strict=True)):
+        got = run(engine, _turn(i, n, "m"))[0]
+        assert (got.tokens, got.stats.logits_crc32) == (e.tokens, e.logits_crc32), (n, stats)
+    engine.close()
+
+
+def test_two_models_in_a_budget_for_one(folder: Path) -> None:
+    """Real sizes: 0.8 GB each, held to 60 % of both; the driver's figure never exceeds the budget."""
+    paths = {f"m{seed}": random_models.write("llama-wide", folder, seed=seed) for seed in (1, 2)}
+    expected = {name: _expected(path) for name, path in paths.items()}
+    budget = _budget_for(paths, 0.6)
+    engine = _engine(budget)
+    footprints = {name: engine.load(_spec(path, name)) for name, path in paths.items()}
+    turn = 0
+    for _ in range(3):
+        for name, other in (("m1", "m2"), ("m2", "m1")):
+            for n, e in zip(PROMPTS_TOKENS, expected[name], strict=True):
+                engine.submit(_turn(turn, n, name))
+                engine.prefetch(other)
+                got = endings(engine, {turn})[turn]
+                assert (got.tokens, got.stats.logits_crc32) == (e.tokens, e.logits_crc32)  # type: ignore[union-attr]
+                assert engine.stats().device_used_bytes <= budget
+                turn += 1
+    stats = engine.stats()
+    assert stats.arena_bytes < sum(f.weight_bytes for f in footprints.values())
+    assert stats.evicted_units > 0
+    assert stats.prefetched_bytes > 0
+    engine.close()
+
+
+def test_a_budget_smaller_than_one_unit_never_fits(folder: Path) -> None:
+    path = random_models.write("llama-wide", folder)
+    engine = _engine(1 * MIB)
+    with pytest.raises(NeverFits) as refused:
+        engine.load(_spec(path, "m"))
+    assert refused.value.budget_bytes == 1 * MIB
+    assert refused.value.needed_bytes > refused.value.budget_bytes
+    engine.close()
+
+
+def test_cancellation_on_the_gpu(folder: Path) -> None:
+    path = random_models.write("llama-wide", folder)
+    engine = _engine(None)
+    engine.load(_spec(path, "m"))
+    engine.submit(TurnRequest(1, "m", random_models.prompt(300), max_tokens=200, ignore_eos=True))
+    events(engine)
+    engine.cancel(1)
+    assert endings(engine, {1})[1].reason == "cancelled"  # type: ignore[union-attr]
+    engine.close()
