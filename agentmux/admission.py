@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from agentmux.engine.base import EngineStats, Footprint
+from agentmux.engine.base import Footprint
 from agentmux.errors import AdmissionError, AgentmuxError, ContextOverflow, NeverFits, QueueFull
 
 
@@ -159,8 +159,9 @@ class Ledger:
     def __init__(
         self,
         footprints: Mapping[str, Footprint],
-        stats: EngineStats,
         *,
+        arena_bytes: int,
+        budget_bytes: int,
         queue_limit: int = 1024,
         max_active_slots: int | None = None,
     ) -> None:
@@ -168,8 +169,8 @@ class Ledger:
         self._snapshot = Snapshot(
             footprints=MappingProxyType(dict(footprints)),
             active=MappingProxyType({}),
-            arena_bytes=stats.arena_bytes,
-            budget_bytes=stats.device_budget_bytes,
+            arena_bytes=arena_bytes,
+            budget_bytes=budget_bytes,
             queue_limit=queue_limit,
             max_active_slots=max_active_slots,
         )

@@ -87,7 +87,9 @@ class Core:
 
     def forget(self, task: asyncio.Task[None]) -> None:
         """A run's task has ended."""
-        del self.runs[task]
+        run = self.runs.pop(task)
+        if task.cancelled() or task.exception() is not None:
+            run.abandon()
 
     async def stop_run(self, task: asyncio.Task[None], why: Exception | None = None) -> None:
         """Cancel a run and wait until it has ended, for at most the grace time."""

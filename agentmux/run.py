@@ -115,6 +115,11 @@ class RunState:
         else:
             self.emit(RunErrored(self.id, name, str(self.error) or type(self.error).__name__))
 
+    def abandon(self) -> None:
+        """The run's task is gone without a word: it was cancelled before its first step, or the process is ending."""
+        self.error = self.stopped or asyncio.CancelledError()
+        self.emit(RunErrored(self.id, "", str(self.error) or type(self.error).__name__))
+
     def _expire(self, task: asyncio.Task[Any]) -> None:
         limit_s = self.limits.wall_s or 0.0
         self.stopped = self.stopped or LimitExceeded(f"the run took longer than {limit_s} s", limit=limit_s)
@@ -268,7 +273,7 @@ class RunContext(Run):
 
     def _invalid(self, problem: str, attempts: list[str]) -> OutputInvalid:
         message = f"agent {self._name} gave no valid answer in {len(attempts)} attempts; the last: {problem}"
-        return OutputInvalid(message, tuple(attempts), attempts=len(attempts))
+        return OutputInvalid(message, tuple(attempts))
 
 
 def _parsed(schema: OutputSchema, completion: Completion) -> Any:

@@ -152,8 +152,15 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         opened, self._core = self._core, None
-        if opened is not None:
+        if opened is None:
+            return
+        try:
             await opened.close()
+        except Exception as closing:
+            if error is None:
+                raise
+            # The body's error is the one to be seen; this one only came of it.
+            opened.log.error("closing failed", error=str(closing))
 
     def _make_engine(self) -> None:
         config = self._config
@@ -184,8 +191,13 @@ class Runtime:
             load = LoadSpec(name, os.fspath(spec.path), spec.context_tokens, spec.slots, spec.batch_tokens)
             footprints[name] = await in_thread(engine.load, load)
         config, clock = self._config, self._clock or LoopClock()
+        sizes = engine.stats()
         ledger = Ledger(
-            footprints, engine.stats(), queue_limit=config.queue_limit, max_active_slots=config.max_active_slots
+            footprints,
+            arena_bytes=sizes.arena_bytes,
+            budget_bytes=sizes.device_budget_bytes,
+            queue_limit=config.queue_limit,
+            max_active_slots=config.max_active_slots,
         )
         scheduler = Scheduler(engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s))
         return Core(engine, Services(scheduler, footprints, clock))

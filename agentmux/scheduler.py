@@ -187,6 +187,7 @@ class Scheduler:
         self._submitted = 0
         self._wake = asyncio.Event()
         self._closed = False
+        self._closed_by: Exception | None = None
         self.ends: dict[str, int] = {"finished": 0, "cancelled": 0, "failed": 0}
         """[end] turns that came to it."""
 
@@ -224,7 +225,7 @@ class Scheduler:
         or EngineError (closed) as its error."""
         try:
             if self._closed:
-                raise EngineError("the runtime is closed")
+                raise EngineError(str(self._closed_by or "the runtime is closed"))
             position, reason = self._place(turn)
         except AgentmuxError as error:
             self.end(turn, error)
@@ -287,7 +288,7 @@ class Scheduler:
 
         For turns in the engine, call it after the engine was closed and its last events were dispatched.
         """
-        self._closed = True
+        self._closed, self._closed_by = True, self._closed_by or error
         waiting = [turn for queue in self._queues.values() for turn, _ in queue.values()]
         for turn in [*waiting, *(turn for turn, _ in self._active.values())]:
             self.end(turn, error)
@@ -307,15 +308,18 @@ class Scheduler:
                     timer.cancel()
 
     def _step(self) -> None:
+        """Admit what can be, then give up on what has waited too long; again if that made room."""
         now_s = self._clock.now()
-        self._expire(now_s)
-        decision = plan(self._snapshot(), now_s, self._policy)
-        for turn, reason in decision.waits.items():
-            if held := self._waiting(turn):
-                held.wait_reason = reason
-        for turn in decision.admit:
-            if held := self._waiting(turn):
-                self._admit(held, now_s)
+        while True:
+            decision = plan(self._snapshot(), now_s, self._policy)
+            for turn, reason in decision.waits.items():
+                if held := self._waiting(turn):
+                    held.wait_reason = reason
+            for turn in decision.admit:
+                if held := self._waiting(turn):
+                    self._admit(held, now_s)
+            if not self._expire(now_s):
+                break
         self._prefetch(decision.prefetch)
 
     def _snapshot(self) -> Snapshot:
@@ -374,13 +378,17 @@ class Scheduler:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def _expire(self, now_s: float) -> None:
+    def _expire(self, now_s: float) -> bool:
+        """End the turns whose deadline has passed. Whether there were any."""
+        expired = False
         while (deadline_s := self._next_deadline()) is not None and deadline_s <= now_s:
             turn = heapq.heappop(self._deadlines)[2]
             waited_s = now_s - turn.arrived_s
             why = f": {turn.wait_reason}" if turn.wait_reason else ""
             message = f"turn of model {turn.spec.model} was not admitted within {waited_s:.1f} s{why}"
             self.end(turn, QueueTimeout(message, waited_s=waited_s, queued=self.queued))
+            expired = True
+        return expired
 
     def _unqueue(self, turn: Turn) -> None:
         queue = self._queues.get(turn.spec.model, {})

@@ -10,7 +10,7 @@
 ``agentmux.testing.conformance`` holds the checks that any engine must pass.
 """
 
-from agentmux.testing.clock import FakeClock
+from agentmux.testing.clock import FakeClock, settle
 from agentmux.testing.scripted import Answer, Failure, Refusal, ScriptedEngine, ScriptError, Step
 
-__all__ = ["Answer", "Failure", "FakeClock", "Refusal", "ScriptError", "ScriptedEngine", "Step"]
+__all__ = ["Answer", "Failure", "FakeClock", "Refusal", "ScriptError", "ScriptedEngine", "Step", "settle"]

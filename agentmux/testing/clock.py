@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
@@ -52,3 +53,9 @@ class FakeClock:
             self._now_s = max(self._now_s, when_s)
             call.callback()
         self._now_s = end_s
+
+
+async def settle(rounds: int = 25) -> None:
+    """Let everything happen that can happen without time passing: tasks, callbacks, and the engine's events."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)

@@ -219,6 +219,7 @@ class ScriptedEngine:
             upload_wait_s=0.0,
             upload_bytes_per_s=0.0,
             prefetched_bytes=0,
+            repeated_passes=0,
             models=tuple(
                 ModelStats(
                     name,
