@@ -28,6 +28,8 @@ class EngineConfig:
     """Budget. On a device with its own memory: everything the engine takes there (arena, contexts, small tensors,
     the driver's own share). On the CPU: the arena, which stands in for it. None: nine tenths of what the device has free;
     on the CPU, room for every loaded model."""
+    arena_bytes: int | None = None
+    """Cap on the arena below what the budget leaves for it; None: no other cap. For tests and measurements."""
     threads: int | None = None
     """CPU threads for computing; None: the cores this process may use."""
     link_bytes_per_s: int | None = None
@@ -211,6 +213,8 @@ class EngineStats:
     """Bytes per second seen while uploading; 0 before the first upload."""
     prefetched_bytes: int
     """Part of ``uploaded_bytes`` that was hinted rather than waited for."""
+    repeated_passes: int
+    """Computations that were thrown away and done again, because a graph was not as predicted where a unit was missing."""
     models: tuple[ModelStats, ...]
 
 

@@ -51,6 +51,7 @@ class NativeEngine:
         native = _native.EngineConfig()
         native.device = config.device
         native.device_bytes = config.device_bytes or 0
+        native.arena_bytes = config.arena_bytes or 0
         native.threads = config.threads or 0
         native.link_bytes_per_s = config.link_bytes_per_s or 0
         native.debug_poison = config.debug_poison

@@ -20,6 +20,7 @@ void bind_requests(nb::module_ & m) {
         .def(nb::init<>())
         .def_rw("device", &EngineConfig::device)
         .def_rw("device_bytes", &EngineConfig::device_bytes)
+        .def_rw("arena_bytes", &EngineConfig::arena_bytes)
         .def_rw("threads", &EngineConfig::threads)
         .def_rw("link_bytes_per_s", &EngineConfig::link_bytes_per_s)
         .def_rw("debug_poison", &EngineConfig::debug_poison)

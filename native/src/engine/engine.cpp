@@ -334,6 +334,7 @@ size_t Engine::arena_for(const Runners & models) const {
     for (const auto & [_, runner] : models) {
         for (const Unit & unit : runner->host.units) all += unit.bytes;
     }
+    if (config.arena_bytes) all = std::min<uint64_t>(all, config.arena_bytes);
     if (!device.has_own_memory()) return budget_bytes ? std::min<uint64_t>(all, budget_bytes) : all;
     const uint64_t taken = device.used_bytes() - others_bytes + device_margin_bytes;
     return std::min<uint64_t>(all, budget_bytes > taken ? budget_bytes - taken : 0) / device.alignment() * device.alignment();

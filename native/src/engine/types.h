@@ -13,6 +13,7 @@ namespace agentmux {
 struct EngineConfig {
     std::string device            = "auto";
     uint64_t    device_bytes      = 0;   // 0: as much as the device has, see base.py
+    uint64_t    arena_bytes       = 0;   // cap; 0: what the budget leaves
     int         threads           = 0;   // 0: the cores this process may use
     uint64_t    link_bytes_per_s  = 0;   // 0: unlimited
     bool        debug_poison      = false;
