@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from agentmux.agent import Agent, Run
 from agentmux.agents import prompts
 from agentmux.agents.sandbox import Report, SandboxLimits, run_examples
+from agentmux.pipeline import pipeline
 
 
 class Verdict(BaseModel):
@@ -25,6 +26,12 @@ class Review:
 
     report: Report
     verdict: Verdict
+
+
+@pipeline
+async def examine(ctx: Run, code: str, examples: Sequence[str], limits: SandboxLimits | None = None) -> Report:
+    """Run ``code`` on ``examples`` as a step of its own, so that the run's events show it and what came of it."""
+    return await run_examples(code, examples, limits)
 
 
 class Critic(Agent):
@@ -44,6 +51,6 @@ class Critic(Agent):
 
     async def run(self, ctx: Run, description: str, code: str, examples: Sequence[str]) -> Review:
         """Run ``code`` on ``examples`` and judge it. Raises ConfigError for malformed examples."""
-        report = await run_examples(code, examples, self.limits)
+        report = await ctx.run(examine, code, examples, self.limits)
         verdict: Verdict = await ctx.ask(prompts.critic_prompt(description, code, report.text))
         return Review(report, verdict)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from agentmux.agents import Review, Solution, Task, builtin_tasks, run_examples, solve
+from agentmux.agents import Report, Solution, Task, builtin_tasks, run_examples, solve
 from agentmux.cli.options import ExampleExpression, ModelFiles, Size
 from agentmux.cli.output import LineBuffer, Output
 from agentmux.cli.signals import run_to_end
@@ -223,5 +223,5 @@ def _follow(event: Event, number: int, lines: LineBuffer | None, totalled: Total
             lines.feed(f"task {number} {agent.lower()}", text)
         case TurnCompleted(agent=agent):
             lines.end(f"task {number} {agent.lower()}")
-        case AgentFinished(output=Review(report=report)):
+        case AgentFinished(output=Report() as report):
             lines.feed(f"task {number} examples", report.text + "\n")

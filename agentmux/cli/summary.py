@@ -113,14 +113,14 @@ def _task_document(outcome: Outcome) -> dict[str, Any]:
 
 def as_tables(outcomes: Sequence[Outcome], totals: Totals) -> Iterator[Table]:
     """The table of tasks, and the one of totals."""
-    tasks = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    tasks = Table(box=box.SIMPLE_HEAD, expand=True)
     tasks.add_column("task", justify="right")
-    tasks.add_column("description")
+    tasks.add_column("description", ratio=1, no_wrap=True, overflow="ellipsis")
     for name in ("rounds", "passed", "time"):
-        tasks.add_column(name, justify="right")
+        tasks.add_column(name, justify="right", no_wrap=True)
     for number, outcome in enumerate(outcomes, start=1):
         passed = Text("yes", "green") if outcome.passed else Text("no", "red")
-        text = Text(printable(shortened(outcome.description)))
+        text = Text(printable(" ".join(outcome.description.split())))
         tasks.add_row(str(number), text, str(outcome.rounds), passed, f"{outcome.elapsed_s:.1f} s")
     yield tasks
     engine = totals.engine
@@ -140,12 +140,6 @@ def as_tables(outcomes: Sequence[Outcome], totals: Totals) -> Iterator[Table]:
 
 def _times(part: int, whole: int) -> str:
     return f"{part / max(1, whole):.1f} times"
-
-
-def shortened(text: str, limit_chars: int = 68) -> str:
-    """``text`` on one line, cut with an ellipsis."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= limit_chars else flat[: limit_chars - 1] + "…"
 
 
 def size_text(size_bytes: float) -> str:
