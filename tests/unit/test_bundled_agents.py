@@ -7,8 +7,9 @@ import json
 import pytest
 
 from agentmux import ConfigError, RequestInvalid, Runtime
-from agentmux.agents import Solution, prompts, solve
+from agentmux.agents import Solution, builtin_tasks, prompts, solve
 from agentmux.agents.coder import extract_code
+from agentmux.agents.sandbox import parse_examples
 from agentmux.errors import OutputInvalid
 from agentmux.testing import Answer, Refusal, ScriptedEngine
 
@@ -129,3 +130,13 @@ async def test_refused_turn_ends_the_run_with_its_error() -> None:
     async with Runtime(models=engine.models, engine=engine) as mux:
         with pytest.raises(RequestInvalid, match="no such token"):
             await mux.run(solve, TASK, EXAMPLES)
+
+
+def test_built_in_tasks_are_well_formed() -> None:
+    tasks = builtin_tasks()
+    assert len(tasks) == 12
+    assert len({task.description for task in tasks}) == 12
+    for task in tasks:
+        assert len(parse_examples(task.examples)) >= 2
+        assert len(parse_examples(task.hidden)) >= 2
+        assert not set(task.examples) & set(task.hidden)
