@@ -212,6 +212,7 @@ class RunContext(Run):
         return self._state.deadline_s
 
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See ``Run.run``."""
         return await self._state.execute(target, args, kwargs)
 
     async def ask(
@@ -222,6 +223,7 @@ class RunContext(Run):
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
     ) -> Any:
+        """See ``Run.ask``."""
         agent = self._agent
         if agent is None:
             raise ConfigError(f"pipeline function {self._name} has no model to ask; use ctx.run(SomeAgent, ...)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -110,7 +110,7 @@ async def test_the_runtime_closes_as_a_run_begins(rounds: int) -> None:
         task = asyncio.create_task(mux.run(Coder, "x"))
         for _ in range(rounds):
             await asyncio.sleep(0)
-    with pytest.raises(EngineError, match="closed|not open"):
+    with pytest.raises(EngineError, match=r"closed|not open"):
         await task
 
 
@@ -122,10 +122,8 @@ async def test_a_run_cancelled_at_any_step_of_the_loop(rounds: int) -> None:
         for _ in range(rounds):
             await asyncio.sleep(0)
         task.cancel()
-        try:
+        with suppress(asyncio.CancelledError):
             assert (await task).output == "some text"
-        except asyncio.CancelledError:
-            pass
         await settle()
         stats = mux.stats()
         assert (stats.active, stats.queued) == (0, 0)
@@ -384,14 +382,23 @@ class TestClosing:
             await raw
 
     async def test_an_error_in_the_body_is_the_one_that_is_raised(self) -> None:
-        engine = held_engine()
-        with pytest.raises(ZeroDivisionError):
-            async with runtime(engine) as mux:
-                task = asyncio.create_task(mux.run(Coder, "x"))
+        class Sticky(ScriptedEngine):
+            def close(self) -> None:
+                super().close()
+                raise EngineError("cannot let go")
+
+        tasks = []
+
+        async def body() -> None:
+            async with runtime(Sticky({"coder": hold})) as mux:
+                tasks.append(asyncio.create_task(mux.run(Coder, "x")))
                 await settle()
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await body()
         with pytest.raises(EngineError):
-            await task
+            await tasks[0]
 
     async def test_the_body_is_cancelled_as_by_ctrl_c(self) -> None:
         engine = held_engine()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ from agentmux import (
     AgentFinished,
     AgentStarted,
     ConfigError,
+    ContextOverflow,
     EngineError,
+    Event,
     LimitExceeded,
     Limits,
     ModelCorrupt,
@@ -71,6 +73,11 @@ async def write_code(ctx: Run, task: str) -> str:
 
 def runtime(engine: ScriptedEngine, **settings: Any) -> Runtime:
     return Runtime(models=engine.models, engine=engine, **settings)
+
+
+async def collect(stream: AsyncIterator[Event], events: list[Event]) -> None:
+    async for event in stream:
+        events.append(event)
 
 
 async def test_the_events_of_one_agent() -> None:
@@ -213,10 +220,9 @@ async def test_text_that_was_cut_is_returned_and_reported() -> None:
 async def test_a_turn_that_fails_raises_and_leaves_nothing_behind(step: Any, kind: type[Exception]) -> None:
     engine = ScriptedEngine({"coder": [step, "fine"]})
     async with runtime(engine) as mux:
-        events = []
+        events: list[Event] = []
         with pytest.raises(kind):
-            async for event in mux.stream(Coder, "task"):
-                events.append(event)
+            await collect(mux.stream(Coder, "task"), events)
         assert [type(event) for event in events[-3:]] == [TurnErrored, AgentErrored, RunErrored]
         assert (mux.stats().active, mux.stats().failed) == (0, 1)
         assert (await mux.run(Coder, "again")).output == "fine"
@@ -228,10 +234,9 @@ async def test_an_agent_that_raises_ends_the_run() -> None:
             raise ZeroDivisionError("oops")
 
     async with runtime(ScriptedEngine({})) as mux:
-        events = []
+        events: list[Event] = []
         with pytest.raises(ZeroDivisionError):
-            async for event in mux.stream(Broken):
-                events.append(event)
+            await collect(mux.stream(Broken), events)
     assert [type(event) for event in events] == [RunStarted, AgentStarted, AgentErrored, RunErrored]
     assert events[-1].error == "oops"
 
@@ -358,8 +363,6 @@ class TestGenerate:
             assert len(done) == 6
 
     async def test_a_prompt_of_known_length_that_fills_the_context(self) -> None:
-        from agentmux import ContextOverflow
-
         engine = ScriptedEngine({"m": []})
         async with Runtime(models={"m": ModelSpec("m.gguf", context_tokens=4)}, engine=engine) as mux:
             with pytest.raises(ContextOverflow):

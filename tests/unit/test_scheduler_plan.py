@@ -28,7 +28,7 @@ def snapshot(
     successors: dict[str, str] | None = None,
     max_active_slots: int | None = None,
 ) -> Snapshot:
-    """``waiting`` is (model, second of arrival) in order of arrival; turns are numbered from 1. Weights are 100 each."""
+    """``waiting`` is (model, second of arrival) in order of arrival; turns are numbered from 1; weights are 100."""
     capacity = admission.Snapshot(
         {model: footprint(model, 100, slots) for model in "abc"},
         active or {},
