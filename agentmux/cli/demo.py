@@ -29,7 +29,9 @@ BUDGET_SHARE = 0.4
 PASS_SHARE = 0.6
 """Share of the built-in tasks that must pass."""
 SLOTS = 4
-"""Turns of one model that may decode in one batch."""
+"""Turns of one bundled model that may decode in one batch."""
+OWN_SLOTS = 2
+"""The same for a model of the user's, whose context may be hundreds of MiB a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def demo(
     itself; with --models for all three, or with --vram, the default is auto (the first GPU, else the CPU).
     """
     tasks = _tasks(description, examples)
-    specs = _specs(files or {})
+    specs = _specs(files or {}, len(tasks))
     models_bytes = sum(_file_bytes(spec) for spec in specs.values())
     own = vram is not None or len(files or {}) == len(BUNDLED_MODELS)
     setting = Setting(
@@ -138,10 +140,11 @@ def _tasks(description: str | None, examples: tuple[str, ...]) -> tuple[Task, ..
     return (Task(description.strip(), examples),)
 
 
-def _specs(files: Mapping[str, str]) -> dict[str, ModelSpec]:
+def _specs(files: Mapping[str, str], tasks: int) -> dict[str, ModelSpec]:
     bundled = bundled_models() if len(files) < len(BUNDLED_MODELS) else {}
-    specs = {name: ModelSpec(files[name]) if name in files else bundled[name] for name in BUNDLED_MODELS}
-    return {name: dataclasses.replace(spec, slots=SLOTS) for name, spec in specs.items()}
+    own = {name: ModelSpec(path, slots=min(OWN_SLOTS, tasks)) for name, path in files.items()}
+    slots = min(SLOTS, tasks)
+    return {name: own.get(name) or dataclasses.replace(bundled[name], slots=slots) for name in BUNDLED_MODELS}
 
 
 def _file_bytes(spec: ModelSpec) -> int:
