@@ -8,6 +8,7 @@ another llama.cpp (``AGENTMUX_LLAMA_ROOT``), set ``LLAMA_CPP_LIB_PATH`` to its `
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 import llama_cpp
@@ -56,6 +57,7 @@ class NativeEngine:
         native.link_bytes_per_s = config.link_bytes_per_s or 0
         native.debug_poison = config.debug_poison
         native.debug_hash_logits = config.debug_hash_logits
+        native.vet = str(Path(_native.__file__).with_name("agentmux-vet"))
         try:
             self._engine = _native.Engine(native)
         except _native.NativeError as error:

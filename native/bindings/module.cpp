@@ -24,7 +24,8 @@ void bind_requests(nb::module_ & m) {
         .def_rw("threads", &EngineConfig::threads)
         .def_rw("link_bytes_per_s", &EngineConfig::link_bytes_per_s)
         .def_rw("debug_poison", &EngineConfig::debug_poison)
-        .def_rw("debug_hash_logits", &EngineConfig::debug_hash_logits);
+        .def_rw("debug_hash_logits", &EngineConfig::debug_hash_logits)
+        .def_rw("vet", &EngineConfig::vet);
     nb::class_<LoadSpec>(m, "LoadSpec")
         .def(nb::init<>())
         .def_rw("model", &LoadSpec::model)

@@ -87,7 +87,7 @@ Footprint Engine::load(const LoadSpec & spec) {
     require_positive("batch_tokens", spec.batch_tokens);
     reserve_name(spec.model);
     try {
-        HostModel host = load_host_model(spec.path, device, n_threads);
+        HostModel host = load_host_model(spec.path, device, n_threads, config.vet);
         Footprint footprint;
         run_on_engine_thread([&] {
             auto runner = std::make_shared<Runner>(std::move(host), next_id++, spec, events, config.debug_hash_logits);

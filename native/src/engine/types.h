@@ -18,6 +18,7 @@ struct EngineConfig {
     uint64_t    link_bytes_per_s  = 0;   // 0: unlimited
     bool        debug_poison      = false;
     bool        debug_hash_logits = false;
+    std::string vet;   // program that tries files in a process of its own; empty: files are known to be sound
 };
 
 struct LoadSpec {

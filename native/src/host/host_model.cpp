@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "host/vet.h"
 #include "model/graph_probe.h"
 
 #include <gguf.h>
@@ -70,9 +71,7 @@ llama_model_ptr load(const std::string & path, const Device & device) {
     }
     llama_model_ptr model(llama_model_load_from_file(path.c_str(), params));
     if (!model) {
-        const std::string why         = log.last_error();
-        const bool        unsupported = why.find("unknown model architecture") != std::string::npos || why.find("unsupported") != std::string::npos;
-        throw Error(unsupported ? ErrorCode::model_unsupported : ErrorCode::model_corrupt, path + ": llama.cpp cannot load it: " + why);
+        throw_refused(path, log.last_error());
     }
     return model;
 }
@@ -105,9 +104,10 @@ void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors,
 
 }  // namespace
 
-HostModel load_host_model(const std::string & path, const Device & device, int n_threads) {
+HostModel load_host_model(const std::string & path, const Device & device, int n_threads, const std::string & vet) {
     HostModel host;
     host.file = check_gguf(path);
+    if (!vet.empty()) vet_file(vet, path);
     const uint64_t used_before = device.used_bytes();
     host.model                 = load(path, device);
     require_decoder(path, host.model.get(), host.file.architecture);

@@ -26,6 +26,7 @@ struct HostModel {
 // Loads a GGUF file with its large matrices kept in host memory: the mapped file on the CPU, page-locked memory for a
 // device with its own. Throws Error: what check_gguf throws, model_corrupt or model_unsupported with llama.cpp's reason,
 // never_fits where the device has no room for what cannot be paged.
-HostModel load_host_model(const std::string & path, const Device & device, int n_threads);
+// vet: the program that tries the file first, in a process of its own; empty for files that are known to be sound.
+HostModel load_host_model(const std::string & path, const Device & device, int n_threads, const std::string & vet);
 
 }  // namespace agentmux

@@ -10,7 +10,7 @@ std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers)
         all += w.arena_bytes;
         largest = std::max(largest, w.arena_bytes);
     }
-    const size_t target = std::max(largest, (all - largest) / size_t(std::max(n_layers, 1)));
+    const size_t target = (all - largest) / size_t(std::max(n_layers, 1));
     std::vector<Unit> units;
     for (const Weight & w : weights) {
         if (units.empty() || units.back().bytes + w.arena_bytes > target) units.emplace_back();

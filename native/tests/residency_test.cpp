@@ -1,0 +1,83 @@
+// Real copies into a real arena on the CPU, poison on: what is resident holds its bytes, whatever happened before.
+#include "residency/residency.h"
+
+#include <doctest/doctest.h>
+#include <ggml.h>
+
+#include <cstring>
+#include <random>
+
+using namespace agentmux;
+
+namespace {
+
+struct FakeModel {
+    explicit FakeModel(const std::vector<size_t> & unit_bytes, uint8_t first)
+        : context(ggml_init({ggml_tensor_overhead() * (unit_bytes.size() + 1), nullptr, true}), ggml_free) {
+        for (size_t i = 0; i < unit_bytes.size(); i++) {
+            bytes.emplace_back(unit_bytes[i], char(first + i));
+            ggml_tensor * t = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, int64_t(unit_bytes[i]));
+            units.push_back({{{t, nullptr, unit_bytes[i], unit_bytes[i]}}, unit_bytes[i]});
+        }
+        for (size_t i = 0; i < units.size(); i++) units[i].weights[0].host = bytes[i].data();
+    }
+
+    bool holds_its_bytes(int unit) const {
+        return std::memcmp(units[size_t(unit)].weights[0].tensor->data, bytes[size_t(unit)].data(), bytes[size_t(unit)].size()) == 0;
+    }
+
+    std::unique_ptr<ggml_context, decltype(&ggml_free)> context;
+    std::vector<std::string>                            bytes;
+    std::vector<Unit>                                   units;
+};
+
+}  // namespace
+
+TEST_CASE("random requests and hints: what is required is there, whole, and nothing overlaps") {
+    const Device    device("cpu");
+    Residency       residency(device, 0, true);
+    const FakeModel a({4096, 8192, 4096, 4096, 12288}, 10), b({8192, 8192, 4096}, 100);
+    residency.add(0, a.units);
+    residency.add(1, b.units);
+    residency.resize(20480);
+    std::mt19937 random(5);
+    for (int round = 0; round < 3000; round++) {
+        const int  running  = int(random() % 2);
+        const auto distance = [&](ModelId model, int unit) { return next_use(model == running ? Rank::running : Rank::idle, uint64_t(unit) + 1); };
+        const auto & model  = running == 0 ? a : b;
+        const int  unit     = int(random() % model.units.size());
+        residency.require(running, {unit}, distance);
+        REQUIRE(residency.ready(running, unit));
+        REQUIRE(model.holds_its_bytes(unit));
+        const int other = 1 - running;
+        residency.request(other, int(random() % (other == 0 ? a : b).units.size()), distance, latest(Rank::running), true);
+        REQUIRE(model.holds_its_bytes(unit));
+        REQUIRE(residency.used_bytes() <= residency.arena_bytes());
+        if (round % 500 == 499) residency.clear();
+    }
+    CHECK(residency.uploads().bytes > 0);
+    CHECK(residency.evicted_units() > 0);
+    CHECK(residency.map_of(0).size() == 5);
+}
+
+TEST_CASE("two units of one node fit exactly, whatever lay around") {
+    const Device    device("cpu");
+    Residency       residency(device, 0, true);
+    const FakeModel a({4096, 8192, 4096, 8192}, 1);
+    residency.add(0, a.units);
+    residency.resize(12288);
+    const auto distance = [](ModelId, int unit) { return next_use(Rank::running, uint64_t(unit)); };
+    for (const std::vector<int> & node : {std::vector<int>{0, 2}, {3, 0}, {1, 2}, {2, 3}, {0, 1}}) {
+        residency.require(0, node, distance);
+        for (int unit : node) CHECK(a.holds_its_bytes(unit));
+    }
+}
+
+TEST_CASE("a slow link is held to its rate") {
+    const Device    device("cpu");
+    Residency       residency(device, 10 << 20, false);
+    const FakeModel a({1 << 20}, 1);
+    residency.add(0, a.units);
+    residency.resize(1 << 20);
+    CHECK(residency.require(0, {0}, [](ModelId, int) { return next_use(Rank::running, 0); }) >= 0.09);
+}

@@ -1,0 +1,41 @@
+#include "model/units.h"
+
+#include <doctest/doctest.h>
+
+using namespace agentmux;
+
+namespace {
+
+std::vector<Weight> weights(const std::vector<size_t> & sizes) {
+    std::vector<Weight> all;
+    for (size_t n : sizes) all.push_back({nullptr, nullptr, n, n});
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("equal layers become equal units and a large head stays alone") {
+    for (size_t head : {20, 24, 50}) {
+        const auto units = group_units(weights({4, 2, 2, 8, 8, 4, 2, 2, 8, 8, 4, 2, 2, 8, 8, head}), 3);
+        REQUIRE(units.size() == 4);
+        for (int i = 0; i < 3; i++) CHECK(units[size_t(i)].bytes == 24);
+        CHECK(units[3].bytes == head);
+    }
+}
+
+TEST_CASE("no weight is lost, and none is out of order") {
+    const auto all   = weights({7, 1, 9, 3, 3, 3, 20, 1});
+    const auto units = group_units(all, 2);
+    size_t     n = 0, bytes = 0;
+    for (const Unit & unit : units) {
+        size_t sum = 0;
+        for (const Weight & w : unit.weights) {
+            CHECK(w.bytes == all[n++].bytes);
+            sum += w.arena_bytes;
+        }
+        CHECK(sum == unit.bytes);
+        bytes += sum;
+    }
+    CHECK(n == all.size());
+    CHECK(bytes == 47);
+}
