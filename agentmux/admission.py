@@ -45,8 +45,8 @@ class Snapshot:
     """[model] turns in the engine; models without one are absent."""
     arena_bytes: int
     """What weights are paged through."""
-    budget_bytes: int
-    """Device memory for everything."""
+    budget_bytes: int | None
+    """Device memory for everything; None where nothing is counted but the arena."""
     queued: int = 0
     """Turns that wait."""
     queue_limit: int = 1024
@@ -94,18 +94,12 @@ def decide(snapshot: Snapshot, request: Request) -> Admit | Wait | Refuse:
 def hopeless(snapshot: Snapshot, request: Request) -> AdmissionError | ContextOverflow | None:
     """The error of a request that could not run even if everything else were gone; None if it could."""
     footprint = snapshot.footprints[request.model]
-    needed = footprint.min_arena_bytes + footprint.static_bytes + footprint.context_bytes
-    if needed > snapshot.budget_bytes or footprint.min_arena_bytes > snapshot.arena_bytes:
-        arena = needed <= snapshot.budget_bytes
-        needed, budget = (footprint.min_arena_bytes, snapshot.arena_bytes) if arena else (needed, snapshot.budget_bytes)
-        what = "the arena has" if arena else "the device budget is"
-        return NeverFits(
-            f"model {request.model} needs at least {needed} bytes, {what} {budget}; give it more memory, "
-            "or use a model with smaller layers or a smaller context",
-            needed_bytes=needed,
-            available_bytes=budget,
-            budget_bytes=snapshot.budget_bytes,
-        )
+    arena, budget = snapshot.arena_bytes, snapshot.budget_bytes
+    whole = footprint.min_arena_bytes + footprint.static_bytes + footprint.context_bytes
+    if budget is not None and whole > budget:
+        return _never_fits(request.model, whole, budget, "the device budget is", budget)
+    if footprint.min_arena_bytes > arena:
+        return _never_fits(request.model, footprint.min_arena_bytes, arena, "the arena has", budget)
     if request.prompt_tokens is not None and request.prompt_tokens >= footprint.context_tokens:
         return ContextOverflow(
             f"the prompt has {request.prompt_tokens} tokens and leaves no room for an answer: the context of model "
@@ -114,6 +108,16 @@ def hopeless(snapshot: Snapshot, request: Request) -> AdmissionError | ContextOv
             context_tokens=footprint.context_tokens,
         )
     return None
+
+
+def _never_fits(model: str, needed: int, available: int, what: str, budget: int | None) -> NeverFits:
+    return NeverFits(
+        f"model {model} needs at least {needed} bytes, {what} {available}; give it more memory, "
+        "or use a model with smaller layers or a smaller context",
+        needed_bytes=needed,
+        available_bytes=available,
+        budget_bytes=budget or 0,
+    )
 
 
 def _queue_full(snapshot: Snapshot, request: Request, reason: str) -> QueueFull:
@@ -161,7 +165,7 @@ class Ledger:
         footprints: Mapping[str, Footprint],
         *,
         arena_bytes: int,
-        budget_bytes: int,
+        budget_bytes: int | None,
         queue_limit: int = 1024,
         max_active_slots: int | None = None,
     ) -> None:

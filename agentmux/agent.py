@@ -44,6 +44,24 @@ class Run(ABC):
     def deadline(self) -> float | None:
         """Second on the event loop's clock at which the run is ended by its ``wall_s`` limit; None without one."""
 
+    @overload
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        output: type[T],
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> T: ...
+    @overload
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        output: Any = None,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> Any: ...
     @abstractmethod
     async def ask(
         self,

@@ -110,6 +110,8 @@ class RuntimeConfig(BaseModel):
     device: str = "auto"
     """``auto``, ``cpu`` or a ggml device name such as ``CUDA0``."""
     threads: int | None = Field(default=None, ge=1)
+    arena_bytes: Annotated[int | None, BeforeValidator(_as_bytes)] = None
+    """Cap on the arena below what ``vram`` leaves for it, for measurements."""
     link_bytes_per_s: int | None = Field(default=None, ge=1)
     debug_poison: bool = False
     limits: Limits = Field(default_factory=Limits)

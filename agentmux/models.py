@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def bundled_folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ModelNotFound("the bundled agents are not installed; reinstall agentmux or pass models={name: path}")
     return Path(next(iter(found.submodule_search_locations))) / "models"
+
+
+def expanded(spec: ModelSpec) -> str:
+    """The model's path, with ``~`` resolved."""
+    return os.path.expanduser(os.fspath(spec.path))
 
 
 def known(model: str, names: Mapping[str, object]) -> str:

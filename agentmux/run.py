@@ -169,9 +169,11 @@ class RunState:
     async def end(self, grace_s: float = 5.0) -> None:
         """End the turns that tasks left behind by the run still wait for; further ones are refused."""
         self._ended = True
-        for turn in list(self._under_way):
+        left = list(self._under_way)
+        for turn in left:
             self.services.scheduler.cancel(turn)
-            await within(self.services.clock, grace_s, turn.ended)
+        if left:
+            await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
 
     def _room(self) -> int | None:
         """Tokens that the run may still use; None without a limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
@@ -30,7 +30,7 @@ from agentmux.messages import (
     RunFinished,
     RunResult,
 )
-from agentmux.models import bundled_models, known
+from agentmux.models import bundled_models, expanded, known
 from agentmux.run import RunState, Services
 from agentmux.sampling import SamplingParams
 from agentmux.scheduler import Policy, Scheduler
@@ -84,6 +84,7 @@ class Runtime:
         min_residency_s: a model that became resident keeps its turns first for this long. Default 1.
         max_active_slots: turns of all models that may decode at once. Default: the sum of the models' slots.
         threads: CPU threads for computing. Default: the cores this process may use.
+        arena_bytes: cap on the arena below what the budget leaves for it, for measurements.
         link_bytes_per_s: hold uploads to this rate, for measurements.
         debug_poison: overwrite evicted memory, for tests.
         clock: the source of time, for tests.
@@ -106,6 +107,7 @@ class Runtime:
         min_residency_s: float | None = None,
         max_active_slots: int | None = None,
         threads: int | None = None,
+        arena_bytes: int | str | None = None,
         link_bytes_per_s: int | None = None,
         debug_poison: bool = False,
         clock: Clock | None = None,
@@ -121,6 +123,7 @@ class Runtime:
             min_residency_s=min_residency_s,
             max_active_slots=max_active_slots,
             threads=threads,
+            arena_bytes=arena_bytes,
             link_bytes_per_s=link_bytes_per_s,
             debug_poison=debug_poison,
         )
@@ -144,7 +147,8 @@ class Runtime:
             self._core = await self._load(self._engine_made())
         except BaseException:
             if self._engine is not None:
-                await in_thread(self._engine.close)
+                with suppress(Exception):  # what went wrong first is what has to be seen
+                    await in_thread(self._engine.close)
             raise
         return self
 
@@ -176,6 +180,7 @@ class Runtime:
                 device=config.device,
                 device_bytes=config.vram,
                 threads=config.threads,
+                arena_bytes=config.arena_bytes,
                 link_bytes_per_s=config.link_bytes_per_s,
                 debug_poison=config.debug_poison,
             )
@@ -188,14 +193,14 @@ class Runtime:
     async def _load(self, engine: Engine) -> Core:
         footprints: dict[str, Footprint] = {}
         for name, spec in self._config.models.items():
-            load = LoadSpec(name, os.fspath(spec.path), spec.context_tokens, spec.slots, spec.batch_tokens)
+            load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
             footprints[name] = await in_thread(engine.load, load)
         config, clock = self._config, self._clock or LoopClock()
         sizes = engine.stats()
         ledger = Ledger(
             footprints,
             arena_bytes=sizes.arena_bytes,
-            budget_bytes=sizes.device_budget_bytes,
+            budget_bytes=sizes.device_budget_bytes or None,
             queue_limit=config.queue_limit,
             max_active_slots=config.max_active_slots,
         )

@@ -1,162 +1,34 @@
-"""Which turns start, in which order, and which model comes next: a pure decision, and the coroutine that does it.
+"""The queue, and the one coroutine that moves turns out of it: into the engine, or to their end.
 
-Why it is built this way:
+What is decided, and why so, stands in ``agentmux.policy`` (order) and ``agentmux.admission`` (slots and bytes); both
+are pure. Here is what acts:
 
-- The unit is the turn, not the token. Bringing a dense model's weights in costs one pass over the link, which a turn's
-  many tokens share; switching models per token would be bound by the link.
-- Turns of a model that is resident go first, so ABCABC is worked off as AABBCC and two switches take the place of five.
-- Left alone, that starves the others. So a turn that has waited for longer than ``max_wait_s`` is *overdue*: it goes
-  before all that came later, and if it cannot start yet nothing else starts, so that what is in its way drains.
-- Left alone, that thrashes under load, when every turn is overdue. So a model that became resident keeps its turns
-  first for ``min_residency_s``. Only a model that is resident can be protected so, and while an overdue turn waits no
-  further model becomes resident before it; its wait is therefore bounded by ``max_wait_s``, the protected time of each
-  model that is resident, and the turns that then drain, however many turns come after it.
-- An overdue turn that waits only for a slot of its own model is not helped by holding the other models back.
-- Within a model, order is by arrival. So only the first ``slots`` waiting turns of each model can start, and a
-  decision looks at no more, however long the queue.
-- The successor (whom the engine may upload ahead) is the model of the next waiting turn; where none waits, the model
-  that last followed the current one: agents mostly take turns in a fixed round.
-- Time is an argument. The coroutine sleeps until a submission, an end or the next deadline; it never polls.
+- The coroutine sleeps until a submission, an end or the next deadline, on a clock that it is given; it never polls.
+- Between taking a turn out of the queue and handing it to the engine nothing awaits, so no cancellation can come
+  between the two and leave a lease without a turn.
+- A turn ends in one place, ``Scheduler.end``, whoever asks for it. That place alone gives leases back, so a caller that
+  is cancelled, or is cancelled twice, or gives up waiting, cannot leak one: the engine's event still comes there.
+- A turn in the engine is not called ended before the engine says so; its slot is really taken until then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 
 from agentmux import admission
-from agentmux.admission import Admit, Ledger, Refuse, Request, Wait
+from agentmux.admission import Ledger, Refuse, Request, Wait
 from agentmux.clock import Clock, within
 from agentmux.engine.base import Engine, TurnRequest
 from agentmux.errors import AgentmuxError, EngineError, QueueTimeout
 from agentmux.log import get_logger
 from agentmux.messages import Completion
 from agentmux.models import known
+from agentmux.policy import Decision, Policy, Snapshot, Waiting, plan, residents_after
 from agentmux.turn import Turn
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The two bounds that hold affinity in check, in seconds."""
-
-    max_wait_s: float = 10.0
-    min_residency_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A turn in the queue. ``order`` grows with each submission."""
-
-    turn: int
-    order: int
-    arrived_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that a decision rests on."""
-
-    capacity: admission.Snapshot
-    waiting: Mapping[str, Sequence[Waiting]]
-    """[model][by arrival] turns in the queue; those beyond a model's slots may be left out."""
-    residents: Mapping[str, float]
-    """[model] second since which it has been resident without a break, by what was admitted."""
-    current: str | None = None
-    """Model of the turn that was admitted last."""
-    successors: Mapping[str, str] = field(default_factory=dict)
-    """[model] the other model that was admitted after it last time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do now."""
-
-    admit: tuple[int, ...]
-    """Turns to start, in this order."""
-    prefetch: str | None
-    """The model that will run next, if that is known and it is not running."""
-    waits: Mapping[int, str]
-    """[turn that is first of its model and stays] why."""
-
-
-def plan(snapshot: Snapshot, now_s: float, policy: Policy) -> Decision:
-    """Which waiting turns start at ``now_s``, and which model is to be uploaded ahead. See the top of this module."""
-    queues = {model: deque(turns) for model, turns in snapshot.waiting.items() if turns}
-    capacity, residents = snapshot.capacity, dict(snapshot.residents)
-    admitted: list[int] = []
-    while True:
-        waits: dict[int, str] = {}
-        chosen = None
-        for model in _ranked(queues, residents, now_s, policy):
-            head = queues[model][0]
-            verdict = admission.decide(capacity, Request(model, in_queue=True))
-            if isinstance(verdict, Admit):
-                chosen = model
-                break
-            reason, own_slots = (verdict.reason, verdict.own_slots) if isinstance(verdict, Wait) else ("", True)
-            waits[head.turn] = reason
-            if not own_slots and now_s - head.arrived_s > policy.max_wait_s:
-                break
-        if chosen is None:
-            break
-        admitted.append(queues[chosen].popleft().turn)
-        if not queues[chosen]:
-            del queues[chosen]
-        residents = residents_after(residents, capacity.active, chosen, now_s)
-        capacity = capacity.with_turn(chosen)
-    return Decision(tuple(admitted), _successor(snapshot, capacity, queues, residents, now_s, policy), waits)
-
-
-def residents_after(
-    residents: Mapping[str, float], active: Mapping[str, int], model: str, now_s: float
-) -> dict[str, float]:
-    """The residents once a turn of ``model`` starts while turns of ``active`` models run.
-
-    A model that was resident stays so since the same second, lest two models that fit together renew each other's
-    protection for ever; a new one displaces those that run nothing.
-    """
-    if model in residents:
-        return dict(residents)
-    return {name: since for name, since in residents.items() if name in active} | {model: now_s}
-
-
-def _ranked(
-    queues: Mapping[str, deque[Waiting]], residents: Mapping[str, float], now_s: float, policy: Policy
-) -> list[str]:
-    """Models with waiting turns: protected ones, those whose first turn is overdue, residents, the others."""
-
-    def rank(model: str) -> tuple[int, int]:
-        head = queues[model][0]
-        since = residents.get(model)
-        if since is not None and now_s - since < policy.min_residency_s:
-            return 0, head.order
-        if now_s - head.arrived_s > policy.max_wait_s:
-            return 1, head.order
-        return (2 if since is not None else 3), head.order
-
-    return sorted(queues, key=rank)
-
-
-def _successor(
-    snapshot: Snapshot,
-    capacity: admission.Snapshot,
-    queues: Mapping[str, deque[Waiting]],
-    residents: Mapping[str, float],
-    now_s: float,
-    policy: Policy,
-) -> str | None:
-    for model in _ranked(queues, residents, now_s, policy):
-        if model not in capacity.active:
-            return model
-    running = set(capacity.active)
-    current = snapshot.current if not running or snapshot.current in running else None
-    current = current or next(iter(sorted(running)), None)
-    learned = snapshot.successors.get(current) if current else None
-    return None if learned in running else learned
+__all__ = ["Decision", "Policy", "Scheduler", "Snapshot", "Waiting", "plan", "residents_after"]
 
 
 class Scheduler:
@@ -185,6 +57,7 @@ class Scheduler:
         self._current: str | None = None
         self._hint: str | None = None
         self._submitted = 0
+        self._considered = 0  # the last submission that a plan has seen
         self._wake = asyncio.Event()
         self._closed = False
         self._closed_by: Exception | None = None
@@ -318,6 +191,7 @@ class Scheduler:
             for turn in decision.admit:
                 if held := self._waiting(turn):
                     self._admit(held, now_s)
+            self._considered = self._submitted
             if not self._expire(now_s):
                 break
         self._prefetch(decision.prefetch)
@@ -335,6 +209,8 @@ class Scheduler:
 
     def _admit(self, turn: Turn, now_s: float) -> None:
         spec = turn.spec
+        if self._queues[spec.model][turn.id][1].order <= self._considered and not turn.wait_reason:
+            turn.wait_reason = f"waiting behind other turns of model {spec.model}"
         self._unqueue(turn)
         residents = residents_after(self._residents, self._ledger.snapshot(0).active, spec.model, now_s)
         lease = self._ledger.grant(turn.id, spec.model)
@@ -374,6 +250,10 @@ class Scheduler:
             self._log.debug("prefetch failed", model=model, error=str(error))
 
     def _next_deadline(self) -> float | None:
+        # Most turns start long before their deadline; without this, theirs would be kept until then.
+        if len(self._deadlines) > 2 * self.queued + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[2].state == "queued"]
+            heapq.heapify(self._deadlines)
         while self._deadlines and self._deadlines[0][2].state != "queued":
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,9 +42,9 @@ def footprint(
     )
 
 
-def snapshot(*footprints: Footprint, arena: int = 150, budget: int = 200, **rest: object) -> Snapshot:
+def snapshot(*footprints: Footprint, arena: int = 150, budget: int | None = 200, **rest: Any) -> Snapshot:
     by_model = {print.model: print for print in footprints}
-    return replace(Snapshot(by_model, {}, arena, budget), **rest)  # type: ignore[arg-type]
+    return replace(Snapshot(by_model, {}, arena, budget), **rest)
 
 
 def test_an_empty_device_admits() -> None:
@@ -66,6 +67,11 @@ def test_the_arena_bounds_too() -> None:
     assert isinstance(verdict, Refuse)
     assert isinstance(verdict.error, NeverFits)
     assert (verdict.error.needed_bytes, verdict.error.available_bytes) == (160, 150)
+
+
+def test_without_a_budget_only_the_arena_counts() -> None:
+    assert decide(snapshot(footprint("a", static=1000, context=1000), budget=None), Request("a")) == Admit()
+    assert isinstance(decide(snapshot(footprint("a", least=1000), budget=None), Request("a")), Refuse)
 
 
 def test_a_prompt_that_fills_the_context_is_refused() -> None:
@@ -106,7 +112,7 @@ def test_no_queue_at_all_still_admits_what_need_not_wait() -> None:
         ({"active": {"b": 1}}, "waiting for b to finish"),
     ],
 )
-def test_reasons_to_wait_can_be_read(now: dict[str, object], reason: str) -> None:
+def test_reasons_to_wait_can_be_read(now: dict[str, Any], reason: str) -> None:
     verdict = decide(snapshot(footprint("a"), footprint("b", slots=4), **now), Request("a"))
     assert isinstance(verdict, Wait)
     assert verdict.reason == reason
@@ -139,7 +145,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         prints,
         active,
         arena,
-        draw(st.integers(arena, 500)),
+        draw(st.none() | st.integers(arena, 500)),
         queued=draw(st.integers(0, 5)),
         queue_limit=draw(st.integers(0, 5)),
         max_active_slots=draw(st.none() | st.integers(1, 8)),
@@ -151,7 +157,8 @@ def test_every_verdict_is_earned(now: Snapshot, model: str, in_queue: bool, prom
     verdict = decide(now, Request(model, prompt_tokens, in_queue))
     wanted = now.footprints[model]
     least = wanted.min_arena_bytes + wanted.static_bytes + wanted.context_bytes
-    hopeless = least > now.budget_bytes or wanted.min_arena_bytes > now.arena_bytes
+    over = now.budget_bytes is not None and least > now.budget_bytes
+    hopeless = over or wanted.min_arena_bytes > now.arena_bytes
     too_long = prompt_tokens is not None and prompt_tokens >= wanted.context_tokens
     alone = decide(replace(now, active={}, queued=0), Request(model, prompt_tokens, in_queue))
     if isinstance(verdict, Admit):
