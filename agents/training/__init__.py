@@ -1,0 +1,1 @@
+"""How the demonstration models were made: generator, training, export, evaluation."""
