@@ -17,6 +17,7 @@ from pathlib import Path
 from ..prompts import coder_prompt, critic_prompt, load_error_report, planner_prompt, report_line, report_text
 from .generate import EXAMPLES, Task, make_task
 from .inputs import Example, make_examples
+from .page import write_page
 from .render import reference
 from .sandbox import run_programs
 
@@ -239,9 +240,7 @@ def main() -> None:
         ]
         options.json.write_text(json.dumps({"numbers": numbers, "failures": rows}, indent=1, ensure_ascii=False))
     if options.page:
-        from .page import write_page
-
-        write_page(options.page, numbers, options.models or options.runs)
+        write_page(options.page, numbers, options.models or options.runs, VISIBLE, EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,14 @@ def repair_sample(case: Case, rng: random.Random) -> Sample:
     task, mistake = case.task, case.mistake
     visible = _shown(case, rng, fail=True)
     report = report_for(mistake.code, [case.examples[i] for i in visible], [case.outcomes[i] for i in visible])
-    hint = mistake.hint if rng.random() < 0.88 else ""
-    feedback = feedback_for(report, hint) or "This is not what the task asks."
+    draw = rng.random()
+    if draw < 0.04:  # a critic may be wrong: the coder then stands by right code
+        hint = feedback_for("", mistake.hint)
+        return Sample("coder", coder_prompt(task.description, task.steps, task.code, hint), task.code)
+    if draw < 0.12:  # what the loop says when the critic has nothing to say
+        feedback = report.split("\n")[0]
+    else:
+        feedback = feedback_for(report, mistake.hint if draw < 0.92 else "") or "This is not what the task asks."
     steps = mistake.steps if mistake.steps is not None and rng.random() < 0.45 else task.steps
     return Sample("coder", coder_prompt(task.description, steps, mistake.code, feedback), task.code)
 

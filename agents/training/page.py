@@ -1,0 +1,62 @@
+"""Write ``docs/demo-models.md`` from measured numbers, so that nobody has to type one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+ROWS = (
+    ("plan_valid", "plans that are valid JSON (without a grammar)"),
+    ("plan_right", "plans with exactly the right steps"),
+    ("first_round", "tasks whose first program passes all hidden examples"),
+    ("three_rounds", "tasks solved within three rounds"),
+    ("verdict_valid", "verdicts that are valid JSON (without a grammar)"),
+    ("verdict_right", "verdicts that are right"),
+    ("right_approved", "right programs that were approved"),
+    ("wrong_rejected", "wrong programs that were rejected"),
+    ("failing_report_rejected", "programs with a failing report that were rejected"),
+)
+
+HEAD = """# The demonstration models, measured
+
+This page is written by `python -m agentmux.agents.training.evaluate --page docs/demo-models.md`; do not edit it.
+
+{tasks} held-out tasks (seed {seed}), compositions and phrasings that training never saw, 12 examples each: the agents
+see {visible}, the other {hidden} decide. Greedy decoding, no grammar, {backend}. A program is right when it passes all
+hidden examples; a verdict is right when it approves right programs and rejects all others. The last program of the loop
+counts, whoever liked it.
+
+| measured | share |
+|---|---|
+"""
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def write_page(target: Path, numbers: Mapping[str, float], models: Path, visible: int, examples: int) -> None:
+    """Write the page.
+
+    Args:
+        target: the Markdown file.
+        numbers: what `evaluate.measure` returned, with ``seed``.
+        models: the folder with the models; GGUF files in it are listed with their sizes.
+        visible, examples: shown and all examples of a task.
+    """
+    files = sorted(models.glob("*.gguf"))
+    backend = "the GGUF files through llama-cpp-python on the CPU" if files else "PyTorch weights before quantisation"
+    text = HEAD.format(
+        tasks=int(numbers["tasks"]),
+        seed=int(numbers["seed"]),
+        visible=visible,
+        hidden=examples - visible,
+        backend=backend,
+    )
+    text += "".join(f"| {label} | {_percent(numbers[key])} |\n" for key, label in ROWS)
+    text += f"\n{int(numbers['verdicts'])} verdicts, {int(numbers['wrong_programs'])} of them on wrong programs.\n"
+    if files:
+        text += "\n| file | bytes |\n|---|---|\n"
+        text += "".join(f"| `{file.name}` | {file.stat().st_size:,} |\n" for file in files)
+        text += f"| together | {sum(file.stat().st_size for file in files):,} |\n"
+    target.write_text(text, encoding="utf-8")
