@@ -68,10 +68,13 @@ void fill(ggml_tensor * tensor, void * user) {
 
 void write_random_model(const std::string & path, const std::map<std::string, MetaValue> & metadata, uint64_t seed) {
     capture_llama_log();
+    llama_backend_init();
     const LogCapture log;
     std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_empty(), gguf_free);
     for (const auto & [key, value] : metadata) std::visit(SetValue{gguf.get(), key.c_str()}, value);
     llama_model_params params = llama_model_default_params();
+    ggml_backend_dev_t none[1] = {nullptr};
+    params.devices            = none;
     params.n_gpu_layers       = 0;
     params.use_extra_bufts    = false;
     const llama_model_ptr model(llama_model_init_from_user(gguf.get(), fill, &seed, params));
