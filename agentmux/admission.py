@@ -139,7 +139,7 @@ def _wait(snapshot: Snapshot, model: str) -> Wait | None:
         reason = f"all slots are busy: {total} of {snapshot.max_active_slots}"
         return Wait(reason, MappingProxyType({"active": total, "slots": snapshot.max_active_slots}))
     others = sorted(other for other in snapshot.active if other != model)
-    if taken or not others:
+    if not others:
         return None
     together = sum(snapshot.footprints[name].weight_bytes for name in (*others, model))
     if together <= snapshot.arena_bytes:

@@ -32,8 +32,9 @@ _ZONE = '("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])?'
 _PRIMITIVES: Mapping[str, str] = MappingProxyType(
     {
         "ws": r'(" " | "\n" [ \t]{0,20})?',
-        # Control characters must be escaped in JSON; a surrogate stands for nothing, raw or escaped.
-        "char": r'[^"\\\x00-\x1F\x7F\uD800-\uDFFF] | "\\" (["\\/bfnrt] | "u" unit)',
+        # Control characters must be escaped in JSON; a surrogate stands for nothing, raw or escaped. llama.cpp takes
+        # bytes that are no UTF-8 for characters above U+10FFFF.
+        "char": r'[^"\\\x00-\x1F\x7F\uD800-\uDFFF\U00110000-\U003FFFFF] | "\\" (["\\/bfnrt] | "u" unit)',
         "unit": f"[0-9a-cA-CefEF] {_HEX}{{3}} | [dD] [0-7] {_HEX}{{2}}",
         "string": r'"\"" char* "\""',
         "natural": '"0" | [1-9] [0-9]{0,15}',

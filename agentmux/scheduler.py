@@ -181,25 +181,24 @@ class Scheduler:
                     timer.cancel()
 
     def _step(self) -> None:
-        """Admit what can be, then give up on what has waited too long; again if that made room."""
+        """Admit what can be, then give up on what has waited too long (which wakes the coroutine for another step)."""
         now_s = self._clock.now()
-        while True:
-            decision = plan(self._snapshot(), now_s, self._policy)
-            for turn, reason in decision.waits.items():
-                if held := self._waiting(turn):
-                    held.wait_reason = reason
-            for turn in decision.admit:
-                if held := self._waiting(turn):
-                    self._admit(held, now_s)
-            self._considered = self._submitted
-            if not self._expire(now_s):
-                break
+        decision = plan(self._snapshot(), now_s, self._policy)
+        for turn, reason in decision.waits.items():
+            if held := self._waiting(turn):
+                held.wait_reason = reason
+        for turn in decision.admit:
+            if held := self._waiting(turn):
+                self._admit(held, now_s)
+        self._considered = self._submitted
         self._prefetch(decision.prefetch)
+        self._expire(now_s)
 
     def _snapshot(self) -> Snapshot:
         capacity = self._ledger.snapshot(self.queued)
+        # As many as can start, and one more, which is then told why it cannot.
         waiting = {
-            model: [entry for _, entry in islice(queue.values(), capacity.footprints[model].slots)]
+            model: [entry for _, entry in islice(queue.values(), capacity.footprints[model].slots + 1)]
             for model, queue in self._queues.items()
         }
         return Snapshot(capacity, waiting, self._residents, self._current, self._successors)
@@ -258,17 +257,13 @@ class Scheduler:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def _expire(self, now_s: float) -> bool:
-        """End the turns whose deadline has passed. Whether there were any."""
-        expired = False
+    def _expire(self, now_s: float) -> None:
         while (deadline_s := self._next_deadline()) is not None and deadline_s <= now_s:
             turn = heapq.heappop(self._deadlines)[2]
             waited_s = now_s - turn.arrived_s
             why = f": {turn.wait_reason}" if turn.wait_reason else ""
             message = f"turn of model {turn.spec.model} was not admitted within {waited_s:.1f} s{why}"
             self.end(turn, QueueTimeout(message, waited_s=waited_s, queued=self.queued))
-            expired = True
-        return expired
 
     def _unqueue(self, turn: Turn) -> None:
         queue = self._queues.get(turn.spec.model, {})

@@ -365,6 +365,31 @@ class TestClosing:
         with pytest.raises(EngineError, match="was cancelled"):
             await raw
 
+    async def test_a_turn_that_has_just_finished_keeps_its_answer(self) -> None:
+        engine = held_engine()
+        async with runtime(engine) as mux:
+            raw = asyncio.create_task(mux.generate("coder", "x"))
+            await settle()
+            engine.release()
+        assert (await raw).text == "some text"
+
+    async def test_a_run_that_waits_for_what_it_left_behind_ends_too(self) -> None:
+        left: list[asyncio.Task[Any]] = []
+
+        @pipeline
+        async def careless(ctx: Run) -> None:
+            left.append(asyncio.create_task(ctx.run(Coder, "x")))
+            await settle()
+
+        async with runtime(Deaf({"coder": hold}), clock=FakeClock()) as mux:
+            task = asyncio.create_task(mux.run(careless))
+            await settle(60)
+            assert not task.done()
+        with pytest.raises(EngineError, match="the runtime was closed"):
+            await task
+        with pytest.raises(EngineError, match="was cancelled"):
+            await left[0]
+
     async def test_an_engine_that_fails_to_close_still_ends_the_turns(self) -> None:
         class Sticky(ScriptedEngine):
             def close(self) -> None:

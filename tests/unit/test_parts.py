@@ -175,5 +175,6 @@ def test_logs_are_quiet_until_asked_for(caplog: pytest.LogCaptureFixture, capsys
 def test_an_application_that_configures_structlog_gets_the_events() -> None:
     with structlog.testing.capture_logs() as entries:
         get_logger("agentmux.test").bind(run="r").info("heard", turn=1)
+    structlog.reset_defaults()
     get_logger("agentmux.test").info("unheard")
     assert entries == [{"event": "heard", "log_level": "info", "run": "r", "turn": 1}]

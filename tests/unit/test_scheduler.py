@@ -172,6 +172,56 @@ async def test_the_successor_is_hinted_once_per_change() -> None:
         assert w.engine.prefetches == ["b"]
 
 
+async def test_a_successor_that_has_run_is_hinted_anew() -> None:
+    async with running(world()) as w:
+        for turn, model in enumerate("ab"):
+            w.submit(turn, model)
+        await w.until_idle()
+        w.submit(2, "a")
+        await settle()
+        w.submit(3, "b")
+        await w.until_idle()
+        assert w.engine.prefetches == ["b", "b", "a"]
+
+
+async def test_an_overdue_turn_that_gives_up_lets_the_others_go() -> None:
+    async with running(world(slots=2)) as w:
+        w.submit(0, "a", duration_s=100)
+        await settle()
+        w.submit(1, "b", queue_wait_s=20)
+        w.clock.advance(15)
+        w.submit(2, "a")
+        await settle()
+        assert w.models_in_order == "a", "the overdue turn of b holds back what would keep a running"
+        w.clock.advance(5)
+        await settle()
+        assert w.models_in_order == "aa"
+
+
+async def test_the_reason_of_a_wait_is_told() -> None:
+    async with running(world()) as w:
+        turns = [w.submit(turn, model) for turn, model in enumerate("aabaa")]
+        await w.until_idle()
+        assert [turn.wait_reason for turn in turns] == [
+            "",
+            "model a is busy: 1 of 1 slots",
+            "waiting for a to finish",
+            "model a is busy: 1 of 1 slots",
+            "model a is busy: 1 of 1 slots",
+        ]
+
+
+async def test_deadlines_of_turns_that_have_started_are_not_kept() -> None:
+    async with running(world()) as w:
+        for turn in range(500):
+            w.submit(turn, "a", queue_wait_s=10_000)
+            await settle(3)
+            w.clock.advance(1)
+            await settle(3)
+        assert w.scheduler.ends["finished"] == 500
+        assert len(w.scheduler._deadlines) < 100
+
+
 async def test_a_round_is_learned() -> None:
     async with running(world()) as w:
         for turn, model in enumerate("abcabcabc"):

@@ -38,6 +38,10 @@ def unescaped(literal: str) -> str:
     return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), literal[1:-1])
 
 
+BEYOND = r"\U00110000-\U003FFFFF"
+"""What llama.cpp reads out of invalid bytes; Python's patterns know no such characters."""
+
+
 class Grammar:
     """Draws texts from a GBNF grammar: enough of the language for what agentmux writes."""
 
@@ -46,7 +50,7 @@ class Grammar:
 
     def __init__(self, text: str, rng: random.Random) -> None:
         self.rng = rng
-        rules = (line.split(" ::= ", 1) for line in text.splitlines())
+        rules = (line.split(" ::= ", 1) for line in text.replace(BEYOND, "").splitlines())
         self.rules = {name: self._parse(body) for name, body in rules}
 
     def draw(self) -> str:
