@@ -223,10 +223,10 @@ class Runtime:
     ) -> RunResult[T]: ...
     @overload
     async def run(self, target: Any, /, *args: Any, limits: Limits, **kwargs: Any) -> RunResult[Any]: ...
-    async def run(self, target: Any, /, *args: Any, limits: Limits | None = None, **kwargs: Any) -> RunResult[Any]:
+    async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> RunResult[Any]:
         """Run an agent or pipeline to its end. The arguments, and what it may raise, are those of ``stream``."""
         result: RunResult[Any] | None = None
-        async with aclosing(self.stream(target, *args, limits=limits, **kwargs)) as events:
+        async with aclosing(self.stream(target, *args, **kwargs)) as events:
             async for event in events:
                 if isinstance(event, RunFinished):
                     result = event.result
