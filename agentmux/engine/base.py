@@ -26,8 +26,8 @@ class EngineConfig:
     """``auto`` (the first GPU, else the CPU), ``cpu``, or a ggml device name such as ``CUDA0``."""
     device_bytes: int | None = None
     """Budget. On a device with its own memory: everything the engine takes there (arena, contexts, small tensors,
-    the driver's own share). On the CPU: the arena, which stands in for it. None: nine tenths of what the device has free;
-    on the CPU, room for every loaded model."""
+    the driver's own share). On the CPU: the arena, which stands in for it. None: nine tenths of what the device has
+    free; on the CPU, room for every loaded model."""
     arena_bytes: int | None = None
     """Cap on the arena below what the budget leaves for it; None: no other cap. For tests and measurements."""
     threads: int | None = None
@@ -156,8 +156,8 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
-    """The turn's one good end. ``text`` and ``tokens`` are the whole answer; the end token and the stop text are not in it
-    (the tokens that spell the stop text are)."""
+    """The turn's one good end. ``text`` and ``tokens`` are the whole answer, without the end token and the stop
+    text (the tokens that spell the stop text are there)."""
 
     turn: int
     reason: FinishReason
@@ -198,6 +198,7 @@ class EngineStats:
 
     device: str
     device_budget_bytes: int
+    """0 where there is none: on the CPU, unless one was given."""
     arena_bytes: int
     arena_used_bytes: int
     device_used_bytes: int
@@ -214,7 +215,8 @@ class EngineStats:
     prefetched_bytes: int
     """Part of ``uploaded_bytes`` that was hinted rather than waited for."""
     repeated_passes: int
-    """Computations that were thrown away and done again, because a graph was not as predicted where a unit was missing."""
+    """Computations that were thrown away and done again, because a graph was not as predicted where a unit was
+    missing."""
     models: tuple[ModelStats, ...]
 
 

@@ -2,14 +2,14 @@
 
 The order of imports matters and is decided here alone: ``llama_cpp`` loads the libllama that it installed, and the
 extension, which needs the same soname, then finds that copy instead of mapping a second one. With a build against
-another llama.cpp (``AGENTMUX_LLAMA_ROOT``), set ``LLAMA_CPP_LIB_PATH`` to its ``lib`` folder, so that both use that one.
+another llama.cpp (``AGENTMUX_LLAMA_ROOT``), set ``LLAMA_CPP_LIB_PATH`` to its ``lib`` folder, so that both use that.
 """
 
 from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import llama_cpp
 
@@ -18,6 +18,7 @@ from agentmux.engine.base import (
     EngineConfig,
     EngineEvent,
     EngineStats,
+    FinishReason,
     Footprint,
     LoadSpec,
     ModelStats,
@@ -123,7 +124,9 @@ class NativeEngine:
 
 
 def _require_pinned_version() -> None:
-    installed = metadata.version("llama-cpp-python") if not getattr(llama_cpp, "__version__", "") else llama_cpp.__version__
+    installed = (
+        metadata.version("llama-cpp-python") if not getattr(llama_cpp, "__version__", "") else llama_cpp.__version__
+    )
     if installed != LLAMA_CPP_PYTHON_VERSION:
         raise EngineError(
             f"llama-cpp-python {installed} is installed, but agentmux is built for {LLAMA_CPP_PYTHON_VERSION}: "
@@ -169,5 +172,6 @@ def _event(event: _native.Event) -> EngineEvent:
         return TextDelta(event.turn, text, tuple(event.tokens))
     if event.kind == kind.finished:
         stats = TurnStats(**_fields(event.stats, _FIELDS_OF_TURN_STATS))
-        return TurnFinished(event.turn, event.reason, text, tuple(event.tokens), stats)
+        reason = cast(FinishReason, event.reason)
+        return TurnFinished(event.turn, reason, text, tuple(event.tokens), stats)
     return TurnFailed(event.turn, event.reason, text, dict(event.numbers))

@@ -27,7 +27,11 @@ def _common(architecture: str, **own: Any) -> Metadata:
         "rope.dimension_count": 32,
     } | {key.replace("__", "."): value for key, value in own.items()}
     prefixed = {f"{architecture}.{key}": value for key, value in values.items()}
-    return {"general.architecture": architecture, "general.name": "random", "tokenizer.ggml.model": "no_vocab"} | prefixed
+    return {
+        "general.architecture": architecture,
+        "general.name": "random",
+        "tokenizer.ggml.model": "no_vocab",
+    } | prefixed
 
 
 _SSM: Metadata = {
@@ -43,9 +47,7 @@ MODELS: dict[str, Metadata] = {
     "llama": _common("llama"),
     "qwen3": _common("qwen3", **_HEADS_OF_32),
     # Mixture of experts: mul_mat_id, and fused operations that a stop in the wrong place would break.
-    "qwen3moe": _common(
-        "qwen3moe", expert_count=8, expert_used_count=2, expert_feed_forward_length=64, **_HEADS_OF_32
-    ),
+    "qwen3moe": _common("qwen3moe", expert_count=8, expert_used_count=2, expert_feed_forward_length=64, **_HEADS_OF_32),
     # Hybrids: short convolutions or a state-space model beside attention; memory that cannot be cut at a token.
     "lfm2": _common("lfm2", **{"attention.head_count_kv": [0, 0, 2, 0, 2, 0]}, shortconv__l_cache=3),
     "falcon-h1": _common("falcon-h1", **_SSM, **_HEADS_OF_32),
@@ -93,7 +95,9 @@ def write_quantised(name: str, folder: Path, ftype: int, *, seed: int = 1) -> Pa
     if not path.exists():
         params = llama_cpp.llama_model_quantize_default_params()
         params.ftype = ftype
-        failed = llama_cpp.llama_model_quantize(str(write(name, folder, seed=seed)).encode(), str(path).encode(), params)
+        failed = llama_cpp.llama_model_quantize(
+            str(write(name, folder, seed=seed)).encode(), str(path).encode(), params
+        )
         assert failed == 0
     return path
 

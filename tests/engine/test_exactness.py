@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import llama_cpp
@@ -26,9 +28,7 @@ def _turn(turn: int, n_prompt: int, model: str = "m", max_tokens: int = ANSWER_T
 
 
 def _reference(path: Path) -> Reference:
-    reference = Reference(
-        path, context_tokens=CONTEXT_TOKENS, slots=SLOTS, batch_tokens=BATCH_TOKENS, threads=THREADS
-    )
+    reference = Reference(path, context_tokens=CONTEXT_TOKENS, slots=SLOTS, batch_tokens=BATCH_TOKENS, threads=THREADS)
     silence_llama_log()
     return reference
 
@@ -62,6 +62,31 @@ def test_paged_output_is_llama_cpps_to_the_bit(name: str, model_folder: Path, ma
         stats = engine.stats()
         assert (stats.evicted_units > 0) == (arena < footprint.weight_bytes)
         assert stats.arena_used_bytes <= stats.arena_bytes <= arena
+
+
+def test_the_demonstration_models_in_two_fifths_of_their_size(make_engine: MakeEngine) -> None:
+    """As the demo runs them: all three loaded, real prompts, each ending where the model ends."""
+    folder = files("agentmux.agents") / "models"
+    paths = {name: Path(str(folder / f"{name}.gguf")) for name in ("planner", "coder", "critic")}
+    tasks = json.loads((files("agentmux.agents") / "tasks.json").read_text())
+    texts = [f"<|user|>\n{task['description']}<|end|>\n<|assistant|>\n" for task in tasks[:4]]
+    engine = make_engine(sum(path.stat().st_size for path in paths.values()) * 2 // 5)
+    for name, path in paths.items():
+        engine.load(spec(path, name))
+    turn = 0
+    for name, path in paths.items():
+        reference = _reference(path)
+        for text in texts:
+            prompt = reference.tokenize(text)
+            expected = reference.greedy(prompt, 100, stop_at_end=True)
+            got = run(engine, TurnRequest(turn, name, text, max_tokens=100))[0]
+            assert got.stats.prompt_tokens == len(prompt)
+            assert (got.tokens, got.stats.logits_crc32) == (expected.tokens, expected.logits_crc32), (name, text)
+            turn += 1
+        reference.close()
+    stats = engine.stats()
+    assert stats.evicted_units > 0
+    assert stats.switches == 2
 
 
 @pytest.mark.parametrize("ftype", [llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0])
@@ -117,7 +142,7 @@ def test_cancellation_in_between_leaves_others_exact(model_folder: Path, make_en
 
 
 def _together(make_engine: MakeEngine, path: Path, blocker: Path, arena_bytes: int) -> tuple[list[Outcome], int]:
-    """Two turns that start in the same step, because a turn of another model holds the engine while they are submitted."""
+    """Two turns that start in the same step: a turn of another model holds the engine while they are submitted."""
     engine = make_engine(arena_bytes)
     engine.load(spec(path))
     engine.load(spec(blocker, "blocker"))
@@ -139,8 +164,8 @@ def _together(make_engine: MakeEngine, path: Path, blocker: Path, arena_bytes: i
 def test_two_slots_in_one_batch_are_exact(name: str, model_folder: Path, make_engine: MakeEngine) -> None:
     """Against the same engine with the whole model resident, in the same batch.
 
-    Prompts of two lengths make llama.cpp cut a hybrid's batch into several graphs: nothing at load resembled that, so the
-    pass must be found void where a unit is missing, taken back, and done again.
+    Prompts of two lengths make llama.cpp cut a hybrid's batch into several graphs: nothing at load resembled that, so
+    the pass must be found void where a unit is missing, taken back, and done again.
     """
     path = random_models.write(name, model_folder)
     blocker = random_models.write("qwen3", model_folder)

@@ -113,7 +113,9 @@ def test_a_vocabulary_without_weights(tmp_path: Path, loaded: NativeEngine) -> N
 
 
 def test_an_unknown_architecture(tmp_path: Path, model: Path, loaded: NativeEngine) -> None:
-    path = _write(tmp_path / "x.gguf", model.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0xlama", 1))
+    path = _write(
+        tmp_path / "x.gguf", model.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0xlama", 1)
+    )
     with pytest.raises(errors.ModelUnsupported, match="xlama"):
         loaded.load(spec(path, "x"))
 
@@ -230,9 +232,7 @@ def test_close_ends_turns_in_flight_and_refuses_more(loaded: NativeEngine) -> No
     assert loaded.stats().models == ()
 
 
-def test_unload_ends_its_turns_and_leaves_the_others(
-    model: Path, model_folder: Path, make_engine: MakeEngine
-) -> None:
+def test_unload_ends_its_turns_and_leaves_the_others(model: Path, model_folder: Path, make_engine: MakeEngine) -> None:
     engine = make_engine(None)
     engine.load(spec(model))
     engine.load(spec(random_models.write("qwen3", model_folder), "other"))

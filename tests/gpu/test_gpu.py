@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import llama_cpp
@@ -33,8 +32,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield tmp_path_factory.mktemp("gpu-models")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gpu-models")
 
 
 def _spec(path: Path, model: str) -> LoadSpec:
@@ -64,7 +63,7 @@ def _engine(device_bytes: int | None, arena_bytes: int | None = None) -> NativeE
 
 
 def _budget_for(paths: dict[str, Path], share: float) -> int:
-    """What the engine needs besides the arena, and this share of all units for it (or the least that it can do with)."""
+    """What the engine needs besides the arena, and this share of all units (or the least that it can do with)."""
     engine = _engine(None)
     footprints = [engine.load(_spec(path, name)) for name, path in paths.items()]
     stats = engine.stats()

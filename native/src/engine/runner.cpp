@@ -27,6 +27,9 @@ std::vector<llama_token> Runner::tokenize(const TurnRequest & request) const {
         const int  needed = -llama_tokenize(vocab(), request.text.c_str(), n_text, nullptr, 0, true, true);
         tokens.resize(size_t(std::max(needed, 0)));
         if (needed > 0) llama_tokenize(vocab(), request.text.c_str(), n_text, tokens.data(), needed, true, true);
+        // Many chat templates print the token that llama.cpp adds as well; a model is trained on one.
+        const llama_token first = llama_vocab_bos(vocab());
+        if (llama_vocab_get_add_bos(vocab()) && tokens.size() > 1 && tokens[0] == first && tokens[1] == first) tokens.erase(tokens.begin());
     }
     const int n_vocab = llama_vocab_n_tokens(vocab());
     for (llama_token t : tokens) {
