@@ -19,12 +19,12 @@ ROWS = (
 
 HEAD = """# The demonstration models, measured
 
-This page is written by `python -m agents.training.evaluate --models agents/models --page docs/demo-models.md`; do not edit it.
+Written by `python -m agents.training.evaluate --models agents/models --page docs/demo-models.md`; do not edit it.
 
 {tasks} held-out tasks (seed {seed}), compositions and phrasings that training never saw, 12 examples each: the agents
 see {visible}, the other {hidden} decide. Greedy decoding, no grammar, {backend}.
-A program is right when it passes all hidden examples; a verdict is right when it approves right programs and rejects all others. The last program of the loop
-counts, whoever liked it.
+A program is right when it passes all hidden examples; a verdict is right when it approves right programs and rejects
+all others. The last program of the loop counts, whoever liked it.
 
 | measured | share |
 |---|---|
