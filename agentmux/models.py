@@ -11,6 +11,8 @@ from agentmux.config import ModelSpec
 from agentmux.errors import ModelNotFound
 
 BUNDLED_MODELS = ("planner", "coder", "critic")
+BUNDLED_CONTEXT_TOKENS = 1024
+"""What they were trained on; beyond it they would answer without sense instead of refusing."""
 
 
 def bundled_models() -> dict[str, ModelSpec]:
@@ -19,7 +21,7 @@ def bundled_models() -> dict[str, ModelSpec]:
     Raises ModelNotFound where the installation lacks them.
     """
     folder = bundled_folder()
-    return {name: ModelSpec(folder / f"{name}.gguf") for name in BUNDLED_MODELS}
+    return {name: ModelSpec(folder / f"{name}.gguf", context_tokens=BUNDLED_CONTEXT_TOKENS) for name in BUNDLED_MODELS}
 
 
 def bundled_folder() -> Path:

@@ -174,8 +174,10 @@ def limit(limits: dict[str, int]) -> None:
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # Out of CPU time, a process gets SIGXCPU first, which says why, and SIGKILL a second later.
+        final = value + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else value
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (value, final))
 
 
 def drop_privileges(libc: Any) -> None:
@@ -261,8 +263,9 @@ def _init(request: dict[str, Any], descriptor: int, libc: Any) -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     status = _in_child(lambda: _worker(request, descriptor, libc))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    timed_out = status > 128 and used.ru_utime + used.ru_stime >= request["limits"]["cpu_s"] - 0.1
-    return TIMED_OUT if timed_out else status
+    # Killed, and the time used up: a program that ignored SIGXCPU.
+    killed_late = status == 128 + signal.SIGKILL and used.ru_utime + used.ru_stime >= request["limits"]["cpu_s"]
+    return TIMED_OUT if killed_late or status == 128 + signal.SIGXCPU else status
 
 
 def _in_child(body: Callable[[], int]) -> int:
