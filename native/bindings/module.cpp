@@ -15,6 +15,11 @@ using namespace nb::literals;
 
 namespace {
 
+// What comes from a file, or quotes one, need not be text.
+nb::str text(const std::string & bytes) {
+    return nb::steal<nb::str>(PyUnicode_DecodeUTF8(bytes.data(), Py_ssize_t(bytes.size()), "replace"));
+}
+
 void bind_requests(nb::module_ & m) {
     nb::class_<EngineConfig>(m, "EngineConfig")
         .def(nb::init<>())
@@ -89,7 +94,7 @@ void bind_events(nb::module_ & m) {
 void bind_reports(nb::module_ & m) {
     nb::class_<Footprint>(m, "Footprint")
         .def_ro("model", &Footprint::model)
-        .def_ro("architecture", &Footprint::architecture)
+        .def_prop_ro("architecture", [](const Footprint & f) { return text(f.architecture); })
         .def_ro("unit_bytes", &Footprint::unit_bytes)
         .def_ro("min_arena_bytes", &Footprint::min_arena_bytes)
         .def_ro("static_bytes", &Footprint::static_bytes)
@@ -101,9 +106,9 @@ void bind_reports(nb::module_ & m) {
         .def_ro("training_context_tokens", &Footprint::training_context_tokens)
         .def_ro("vocabulary_tokens", &Footprint::vocabulary_tokens)
         .def_ro("has_chat_template", &Footprint::has_chat_template)
-        .def_ro("chat_template", &Footprint::chat_template)
-        .def_ro("bos_text", &Footprint::bos_text)
-        .def_ro("eos_text", &Footprint::eos_text);
+        .def_prop_ro("chat_template", [](const Footprint & f) { return text(f.chat_template); })
+        .def_prop_ro("bos_text", [](const Footprint & f) { return text(f.bos_text); })
+        .def_prop_ro("eos_text", [](const Footprint & f) { return text(f.eos_text); });
     nb::class_<ModelStats>(m, "ModelStats")
         .def_ro("model", &ModelStats::model)
         .def_ro("unit_states", &ModelStats::unit_states)
@@ -154,7 +159,7 @@ NB_MODULE(_native, m) {
             try {
                 std::rethrow_exception(p);
             } catch (const Error & e) {
-                PyErr_SetObject(static_cast<PyObject *>(type), nb::make_tuple(error_code_name(e.code), e.what(), e.numbers).ptr());
+                PyErr_SetObject(static_cast<PyObject *>(type), nb::make_tuple(error_code_name(e.code), text(e.what()), e.numbers).ptr());
             }
         },
         native_error.ptr());

@@ -112,11 +112,11 @@ def test_a_vocabulary_without_weights(tmp_path: Path, loaded: NativeEngine) -> N
         loaded.load(spec(path, "vocabulary"))
 
 
-def test_an_unknown_architecture(tmp_path: Path, model: Path, loaded: NativeEngine) -> None:
-    path = _write(
-        tmp_path / "x.gguf", model.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0xlama", 1)
-    )
-    with pytest.raises(errors.ModelUnsupported, match="xlama"):
+@pytest.mark.parametrize(("name", "shown"), [(b"xlama", "xlama"), (b"\x80lama", "\N{REPLACEMENT CHARACTER}lama")])
+def test_an_unknown_architecture(name: bytes, shown: str, tmp_path: Path, model: Path, loaded: NativeEngine) -> None:
+    length = b"\x05\0\0\0\0\0\0\0"
+    path = _write(tmp_path / "x.gguf", model.read_bytes().replace(length + b"llama", length + name, 1))
+    with pytest.raises(errors.ModelUnsupported, match=shown):
         loaded.load(spec(path, "x"))
 
 
