@@ -310,10 +310,10 @@ def test_killing_the_parent_leaves_no_sandbox(tmp_path: Path) -> None:
     scratch = tmp_path / "parent"
     scratch.mkdir()
     parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(scratch)})
-    _wait_until(lambda: len(_processes_with(str(parent.pid))) == 3)
+    _wait_until(lambda: len(_sandboxes_of(parent.pid)) == 3)
     parent.kill()
     parent.wait()
-    _wait_until(lambda: not _processes_with(str(parent.pid)))
+    _wait_until(lambda: not _sandboxes_of(parent.pid))
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
@@ -323,16 +323,15 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def _processes_with(argument: str) -> list[int]:
-    """Sandbox processes of this machine that have ``argument`` on their command line and are still running."""
+def _sandboxes_of(parent: int) -> list[int]:
+    """Sandbox processes that ``parent`` started and that are still running; its id is the last of their arguments."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
+            words = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
             state = (path.parent / "stat").read_text().rsplit(") ", 1)[1][0]
         except OSError:
             continue
-        child = any(word.endswith("sandbox_child.py") for word in words)
-        if child and state != "Z" and any(word.endswith(argument) for word in words):
+        if state != "Z" and words[-1] == str(parent) and any(word.endswith("sandbox_child.py") for word in words):
             found.append(int(path.parent.name))
     return found
