@@ -43,7 +43,7 @@ async def main() -> None:
     async with Runtime(vram="4MiB", device="cpu") as mux:
         result = await mux.run(write, TASKS)
         print("\n\n".join(result.output))
-        print(f"# {mux.stats().switches} switches, {mux.stats().bytes_paged} bytes paged")
+        print(f"# switches: {mux.stats().switches}, bytes paged: {mux.stats().bytes_paged}")
 
 
 if __name__ == "__main__":
