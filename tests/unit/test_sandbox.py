@@ -147,7 +147,7 @@ def f(x):
     report = await run(code, "f(1) == 0")
     if sys.platform == "linux":
         assert report.passed, report.text
-    assert not _processes_with(str(os.getpid()))  # which started them; others may run sandboxes of their own
+    assert not _sandboxes_of(os.getpid())  # which started them; others may run sandboxes of their own
 
 
 async def test_threads_are_refused_where_processes_are() -> None:
@@ -288,11 +288,11 @@ async def test_counts_as_the_plain_type_it_holds() -> None:
 
 async def test_cancelling_kills_the_process() -> None:
     task = asyncio.create_task(run("import time\ndef f(x):\n    time.sleep(3600)"))
-    await asyncio.to_thread(_wait_until, lambda: bool(_processes_with(str(os.getpid()))))
+    await asyncio.to_thread(_wait_until, lambda: bool(_sandboxes_of(os.getpid())))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.to_thread(_wait_until, lambda: not _processes_with(str(os.getpid())))
+    await asyncio.to_thread(_wait_until, lambda: not _sandboxes_of(os.getpid()))
 
 
 async def test_many_at_once() -> None:
