@@ -7,9 +7,10 @@ another llama.cpp (``AGENTMUX_LLAMA_ROOT``), set ``LLAMA_CPP_LIB_PATH`` to its `
 
 from __future__ import annotations
 
-from importlib import metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import llama_cpp
 
@@ -59,20 +60,16 @@ class NativeEngine:
         native.debug_poison = config.debug_poison
         native.debug_hash_logits = config.debug_hash_logits
         native.vet = str(Path(_native.__file__).with_name("agentmux-vet"))
-        try:
+        with _translated():
             self._engine = _native.Engine(native)
-        except _native.NativeError as error:
-            _raise(error)
 
     def load(self, spec: LoadSpec) -> Footprint:
         """See ``Engine.load``."""
         native = _native.LoadSpec()
         for name in ("model", "path", "context_tokens", "slots", "batch_tokens"):
             setattr(native, name, getattr(spec, name))
-        try:
+        with _translated():
             loaded = self._engine.load(native)
-        except _native.NativeError as error:
-            _raise(error)
         return Footprint(
             unit_bytes=tuple(loaded.unit_bytes),
             chat_template=loaded.chat_template if loaded.has_chat_template else None,
@@ -81,17 +78,13 @@ class NativeEngine:
 
     def unload(self, model: str) -> None:
         """See ``Engine.unload``."""
-        try:
+        with _translated():
             self._engine.unload(model)
-        except _native.NativeError as error:
-            _raise(error)
 
     def submit(self, request: TurnRequest) -> None:
         """See ``Engine.submit``."""
-        try:
+        with _translated():
             self._engine.submit(_native_request(request))
-        except _native.NativeError as error:
-            _raise(error)
 
     def cancel(self, turn: int) -> None:
         """See ``Engine.cancel``."""
@@ -99,10 +92,8 @@ class NativeEngine:
 
     def prefetch(self, model: str) -> None:
         """See ``Engine.prefetch``."""
-        try:
+        with _translated():
             self._engine.prefetch(model)
-        except _native.NativeError as error:
-            _raise(error)
 
     def poll(self) -> list[EngineEvent]:
         """See ``Engine.poll``."""
@@ -124,9 +115,7 @@ class NativeEngine:
 
 
 def _require_pinned_version() -> None:
-    installed = (
-        metadata.version("llama-cpp-python") if not getattr(llama_cpp, "__version__", "") else llama_cpp.__version__
-    )
+    installed = llama_cpp.__version__
     if installed != LLAMA_CPP_PYTHON_VERSION:
         raise EngineError(
             f"llama-cpp-python {installed} is installed, but agentmux is built for {LLAMA_CPP_PYTHON_VERSION}: "
@@ -134,9 +123,14 @@ def _require_pinned_version() -> None:
         )
 
 
-def _raise(error: Exception) -> NoReturn:
-    code, message, numbers = error.args
-    raise from_code(code, message, numbers) from None
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the extension's error, a code with its numbers, into the class that stands for it."""
+    try:
+        yield
+    except _native.NativeError as error:
+        code, message, numbers = error.args
+        raise from_code(code, message, numbers) from None
 
 
 def _fields(native: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ Footprint Engine::load(const LoadSpec & spec) {
             try {
                 install(runner);
             } catch (...) {   // to the byte: the arena is made anew when the failed model's memory is free
-                residency.forget(runner->id);
+                residency.remove(runner->id);
                 runner.reset();
                 residency.resize(arena_for(runners));
                 throw;
@@ -145,9 +145,7 @@ void Engine::submit(const TurnRequest & request) {
         if (runners.count(runner->id)) {
             runner->enqueue(std::move(*turn));
         } else {   // unloaded in between
-            Event event{.kind = Event::Kind::finished, .turn = (*turn)->request.turn};
-            event.reason = "cancelled";
-            events.push(std::move(event));
+            events.push(cancelled_unstarted(**turn));
         }
     });
 }
@@ -245,8 +243,7 @@ Runner * Engine::choose() {
 bool Engine::fit_together() const {
     size_t needed = 0;
     for (const auto & [_, runner] : runners) {
-        if (!runner->has_work()) continue;
-        for (const Unit & unit : runner->host.units) needed += unit.bytes;
+        if (runner->has_work()) needed += runner->weight_bytes;
     }
     return needed <= residency.arena_bytes();
 }
@@ -267,16 +264,15 @@ void Engine::step(Runner & runner) {
     running = &runner;
     if (hinted == runner.id) hinted = -1;
     residency.promote(runner.id);
-    runner.decoder().set_outlook([this](ModelId model, int unit) { return outlook(model, unit); });
     runner.fill_slots(fill_limit_s(runner), switched, residency.uploads_of(runner.id));
     if (runner.active() == 0) return;
     try {
         runner.step(residency);
         n_steps++;
     } catch (const Error & e) {
-        runner.fail_active(error_code_name(e.code), e.what(), e.numbers);
+        runner.fail_active(e);
     } catch (const std::exception & e) {
-        runner.fail_active(error_code_name(ErrorCode::engine), e.what(), {});
+        runner.fail_active(Error(ErrorCode::engine, e.what()));
     }
 }
 
@@ -290,7 +286,7 @@ void Engine::hint() {
     if (hinted < 0) return;
     const int n_units = int(runners.at(hinted)->host.units.size());
     for (int unit = 0; unit < n_units; unit++) {
-        if (!residency.request(hinted, unit, [this](ModelId m, int u) { return outlook(m, u); }, outlook(hinted, unit), true)) return;
+        if (!residency.request(hinted, unit, distances, outlook(hinted, unit), true)) return;
     }
 }
 
@@ -304,7 +300,7 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     {
         const BufferPtr zeros = show_zeros(runner->host);
         residency.add(runner->id, runner->host.units);
-        runner->make_context(device, residency, n_threads);
+        runner->make_context(device, residency, distances, n_threads);
     }
     runner->footprint        = measure(*runner, device.used_bytes() - used_before);
     const size_t arena_bytes = arena_for(models);
@@ -331,9 +327,7 @@ BufferPtr Engine::show_zeros(const HostModel & host) const {
 
 size_t Engine::arena_for(const Runners & models) const {
     uint64_t all = 0;
-    for (const auto & [_, runner] : models) {
-        for (const Unit & unit : runner->host.units) all += unit.bytes;
-    }
+    for (const auto & [_, runner] : models) all += runner->weight_bytes;
     if (config.arena_bytes) all = std::min<uint64_t>(all, config.arena_bytes);
     if (!device.has_own_memory()) return budget_bytes ? std::min<uint64_t>(all, budget_bytes) : all;
     const uint64_t taken = device.used_bytes() - others_bytes + device_margin_bytes;

@@ -61,6 +61,7 @@ class Engine {
     const uint64_t     budget_bytes;   // 0 on the CPU where none was given
     EventQueue         events;
     Residency          residency;
+    const Residency::Distance distances = [this](ModelId model, int unit) { return outlook(model, unit); };
 
     // Engine thread only.
     Runner *          running = nullptr;   // of the last step
@@ -70,7 +71,7 @@ class Engine {
     mutable std::mutex                   mutex;   // guards everything below
     std::condition_variable              wake;
     std::vector<Command>                 mailbox;
-    bool                                 stopping = false, stopped = false;
+    bool                                 stopping = false;
     Runners                              runners;   // changed by the engine thread alone, which reads it unlocked
     std::map<std::string, ModelId>       names;     // -1 while loading
     std::atomic<uint64_t>                n_steps = 0, n_switches = 0;

@@ -8,12 +8,19 @@
 
 namespace agentmux {
 
-Runner::Runner(HostModel h, ModelId id, const LoadSpec & spec, EventQueue & events, bool hash_logits)
-    : spec(spec), id(id), host(std::move(h)), events(events), hash_logits(hash_logits), slots(size_t(spec.slots)) {}
+Event cancelled_unstarted(const Turn & turn) {
+    Event event{.kind = Event::Kind::finished, .turn = turn.request.turn};
+    event.reason = "cancelled";
+    event.stats  = turn.stats;
+    return event;
+}
 
-void Runner::make_context(const Device & device, Residency & residency, int n_threads) {
-    const ContextShape shape = {spec.context_tokens, spec.slots, std::min(spec.batch_tokens, spec.context_tokens), n_threads};
-    the_decoder              = std::make_unique<Decoder>(host, id, device, residency, shape);
+Runner::Runner(HostModel h, ModelId id, const LoadSpec & spec, EventQueue & events, bool hash_logits)
+    : spec(spec), id(id), host(std::move(h)), weight_bytes(total_bytes(host.units)), events(events), hash_logits(hash_logits), slots(size_t(spec.slots)) {}
+
+void Runner::make_context(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads) {
+    const ContextShape shape = {spec.context_tokens, spec.slots, batch_tokens(), n_threads};
+    the_decoder              = std::make_unique<Decoder>(host, id, device, residency, distances, shape);
     the_decoder->learn();
 }
 
@@ -69,9 +76,7 @@ bool Runner::cancel(uint64_t id_of_turn) {
     }
     const auto found = std::find_if(waiting.begin(), waiting.end(), [&](const auto & turn) { return turn->request.turn == id_of_turn; });
     if (found == waiting.end()) return false;
-    Event event{.kind = Event::Kind::finished, .turn = id_of_turn};
-    event.reason = "cancelled";
-    event.stats  = (*found)->stats;
+    Event event = cancelled_unstarted(**found);
     waiting.erase(found);
     count();
     events.push(std::move(event));
@@ -116,7 +121,7 @@ std::vector<Runner::Span> Runner::compose(std::vector<PassToken> & batch) const 
     for (size_t slot = 0; slot < slots.size(); slot++) {
         const Turn * turn = slots[slot].get();
         if (!turn || turn->decoding()) continue;
-        const int room = std::min(spec.batch_tokens, spec.context_tokens) - int(batch.size());
+        const int room = batch_tokens() - int(batch.size());
         const int n    = std::min(room, int(turn->prompt.size()) - turn->prefilled);
         if (n <= 0) break;
         for (int i = 0; i < n; i++) {
@@ -142,16 +147,9 @@ void Runner::step(const Residency & residency) {
         try {
             advance_turn(span);
         } catch (const Error & e) {
-            Event event{.kind = Event::Kind::failed, .turn = turn.request.turn};
-            event.text    = e.what();
-            event.reason  = error_code_name(e.code);
-            event.numbers = e.numbers;
-            slots[size_t(span.slot)].reset();
-            the_decoder->clear(span.slot);
-            events.push(std::move(event));
+            fail(span.slot, e);
         }
     }
-    count();
 }
 
 void Runner::advance_turn(const Span & span) {
@@ -190,35 +188,38 @@ void Runner::show(Turn & turn, const std::string & text) {
     events.push(std::move(event));
 }
 
-void Runner::end_stats(Turn & turn) { turn.stats.uploaded_bytes = uploaded > turn.uploaded_before ? uploaded - turn.uploaded_before : 0; }
-
 void Runner::finish(int slot, const std::string & reason) {
     Turn & turn = *slots[size_t(slot)];
     show(turn, turn.assembler.finish());
-    end_stats(turn);
+    turn.stats.uploaded_bytes = uploaded > turn.uploaded_before ? uploaded - turn.uploaded_before : 0;
     Event event{.kind = Event::Kind::finished, .turn = turn.request.turn};
     event.text   = turn.text;
     event.tokens = turn.generated;
     event.reason = reason;
     event.stats  = turn.stats;
-    slots[size_t(slot)].reset();
-    the_decoder->clear(slot);
-    count();
+    free_slot(slot);
     events.push(std::move(event));
 }
 
-void Runner::fail_active(const std::string & code, const std::string & message, const Numbers & numbers) {
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        if (!slots[slot]) continue;
-        Event event{.kind = Event::Kind::failed, .turn = slots[slot]->request.turn};
-        event.text    = message;
-        event.reason  = code;
-        event.numbers = numbers;
-        slots[slot].reset();
-        the_decoder->clear(int(slot));
-        events.push(std::move(event));
-    }
+void Runner::fail(int slot, const Error & error) {
+    Event event{.kind = Event::Kind::failed, .turn = slots[size_t(slot)]->request.turn};
+    event.text    = error.what();
+    event.reason  = error_code_name(error.code);
+    event.numbers = error.numbers;
+    free_slot(slot);
+    events.push(std::move(event));
+}
+
+void Runner::free_slot(int slot) {
+    slots[size_t(slot)].reset();
+    the_decoder->clear(slot);
     count();
+}
+
+void Runner::fail_active(const Error & error) {
+    for (size_t slot = 0; slot < slots.size(); slot++) {
+        if (slots[slot]) fail(int(slot), error);
+    }
 }
 
 std::string Runner::piece(llama_token token) const {

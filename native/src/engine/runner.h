@@ -7,6 +7,7 @@
 #include "host/host_model.h"
 #include "kv/decoder.h"
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <memory>
@@ -14,16 +15,20 @@
 
 namespace agentmux {
 
+// How a turn ends that never had a slot.
+Event cancelled_unstarted(const Turn & turn);
+
 class Runner {
   public:
     Runner(HostModel host, ModelId id, const LoadSpec & spec, EventQueue & events, bool hash_logits);
 
     // Creates the context; see Decoder. The weights must lie where they will be computed.
-    void make_context(const Device & device, Residency & residency, int n_threads);
+    void make_context(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads);
 
     const LoadSpec  spec;
     const ModelId   id;
     const HostModel host;
+    const size_t    weight_bytes;   // of all units
     Footprint       footprint;
 
     Decoder & decoder() { return *the_decoder; }
@@ -46,7 +51,7 @@ class Runner {
     // One llama_decode for all active slots; uploaded_bytes is this model's counter, read when a turn ends.
     void step(const Residency & residency);
     // Every active turn fails.
-    void fail_active(const std::string & code, const std::string & message, const Numbers & numbers);
+    void fail_active(const Error & error);
 
     std::atomic<int> n_active = 0, n_waiting = 0;   // for snapshots
 
@@ -61,8 +66,10 @@ class Runner {
     void              accept(int slot, llama_token token);
     void              show(Turn & turn, const std::string & text);
     void              finish(int slot, const std::string & reason);
+    void              fail(int slot, const Error & error);
+    void              free_slot(int slot);
     void              count();
-    void              end_stats(Turn & turn);
+    int               batch_tokens() const { return std::min(spec.batch_tokens, spec.context_tokens); }
     std::string       piece(llama_token token) const;
 
     EventQueue &                       events;

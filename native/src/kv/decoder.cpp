@@ -28,8 +28,9 @@ bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shap
 
 }  // namespace
 
-Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const ContextShape & shape)
-    : host(host), model(model), residency(residency), shape(shape),
+Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
+                 const ContextShape & shape)
+    : host(host), model(model), residency(residency), distances(distances), shape(shape),
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
       learn_tokens(device.has_own_memory() ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),

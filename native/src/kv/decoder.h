@@ -39,9 +39,10 @@ struct PassToken {
 
 class Decoder {
   public:
-    // Creates the context. The model's weights must lie where they will be computed (in a buffer of the device).
+    // Creates the context. `distances` is how far every model's units are from use while this model runs. The model's weights must lie where they will be computed (in a buffer of the device).
     // Throws Error(never_fits) where the device has no room for it.
-    Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const ContextShape & shape);
+    Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
+            const ContextShape & shape);
 
     // Learns the graphs of one token, of one token in each slot and of a chunk of a prompt, with whatever the weights
     // hold now (zeros): results are thrown away. On a device it also takes what the backend allocates on first use.
@@ -61,8 +62,6 @@ class Decoder {
     uint64_t distance(int unit) const;
     // Passes that were void and done again, because a graph was not as predicted where a unit was missing.
     uint64_t repeated_passes() const { return n_repeated; }
-    // How the residency sees every model's future while this one runs.
-    void set_outlook(Residency::Distance outlook) { distances = std::move(outlook); }
 
     // What one more token of one sequence adds to a saved state; 0 where the memory does not grow with tokens.
     size_t kv_bytes_per_token() const { return token_bytes; }
@@ -91,10 +90,10 @@ class Decoder {
     const HostModel &   host;
     const ModelId       model;
     Residency &         residency;
+    const Residency::Distance distances;
     const ContextShape  shape;
     const int           learn_tokens;
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
-    Residency::Distance distances;
     llama_batch         batch;
     llama_context_ptr   context;
 

@@ -20,4 +20,10 @@ std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers)
     return units;
 }
 
+size_t total_bytes(const std::vector<Unit> & units) {
+    size_t all = 0;
+    for (const Unit & unit : units) all += unit.bytes;
+    return all;
+}
+
 }  // namespace agentmux

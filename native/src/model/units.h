@@ -26,4 +26,6 @@ struct Unit {
 // end with layers, which costs nothing: uses are tracked by unit.
 std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers);
 
+size_t total_bytes(const std::vector<Unit> & units);
+
 }  // namespace agentmux

@@ -18,14 +18,22 @@ Residency::Residency(const Device & device, uint64_t link_bytes_per_s, bool pois
     : device(device), poison(poison), uploader(device, link_bytes_per_s) {}
 
 void Residency::resize(size_t arena_bytes) {
-    uploader.drain();
-    for (PlacedUnit * unit : placed) unit->state = UnitState::absent;
-    placed.clear();
+    empty();
     arena.reset();
     bytes = 0;
     if (arena_bytes == 0) return;
     arena = allocate_weights(device, arena_bytes, "the arena");
     bytes = arena_bytes;
+    show_all_at_start();
+}
+
+void Residency::empty() {
+    uploader.drain();
+    for (PlacedUnit * unit : placed) unit->state = UnitState::absent;
+    placed.clear();
+}
+
+void Residency::show_all_at_start() {
     for (Units & units : models) {
         for (auto & unit : units) show_at(*unit, 0);
     }
@@ -45,21 +53,12 @@ void Residency::add(ModelId model, const std::vector<Unit> & units) {
 }
 
 void Residency::remove(ModelId model) {
+    if (size_t(model) >= models.size()) return;
     for (auto & unit : models[size_t(model)]) {
         if (unit->state != UnitState::absent) evict(*unit);
     }
     std::lock_guard lock(mutex);
     models[size_t(model)].clear();
-}
-
-void Residency::forget(ModelId model) {
-    std::lock_guard lock(mutex);
-    if (size_t(model) < models.size()) models[size_t(model)].clear();
-}
-
-uint64_t Residency::uploads_of(ModelId model) const {
-    const UploadCounters counted = uploader.counters();
-    return size_t(model) < counted.bytes_of_model.size() ? counted.bytes_of_model[size_t(model)] : 0;
 }
 
 bool Residency::resident(ModelId model) const {
@@ -133,13 +132,9 @@ double Residency::require(ModelId model, const std::vector<int> & units, const D
 }
 
 void Residency::clear() {
-    uploader.drain();
-    for (PlacedUnit * unit : placed) unit->state = UnitState::absent;
-    placed.clear();
+    empty();
     ggml_backend_buffer_clear(arena.get(), 0);
-    for (Units & units : models) {
-        for (auto & unit : units) show_at(*unit, 0);
-    }
+    show_all_at_start();
 }
 
 size_t Residency::used_bytes() const {

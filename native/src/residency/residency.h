@@ -24,8 +24,6 @@ class Residency {
     // Units live as long as their model is here; their tensors are shown at the arena's start until they have a place.
     void add(ModelId model, const std::vector<Unit> & units);
     void remove(ModelId model);
-    // Like remove, where there is no arena.
-    void forget(ModelId model);
 
     bool resident(ModelId model) const;   // all of it
     bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident; }
@@ -48,7 +46,7 @@ class Residency {
     size_t         used_bytes() const;
     uint64_t       evicted_units() const { return n_evicted; }
     UploadCounters uploads() const { return uploader.counters(); }
-    uint64_t       uploads_of(ModelId model) const;   // bytes
+    uint64_t       uploads_of(ModelId model) const { return uploader.bytes_of(model); }
     // [unit] 'r' resident, 'a' arriving, '.' absent. From any thread.
     std::string    map_of(ModelId model) const;
     size_t         resident_bytes(ModelId model) const;
@@ -60,6 +58,8 @@ class Residency {
     PlacedUnit &       of(ModelId model, int unit) { return *models[size_t(model)][size_t(unit)]; }
     const PlacedUnit & of(ModelId model, int unit) const { return *models[size_t(model)][size_t(unit)]; }
     void               evict(PlacedUnit & unit);
+    void               empty();
+    void               show_all_at_start();
     void               show_at(PlacedUnit & unit, size_t offset);
     void               start(PlacedUnit & unit, size_t offset, bool hinted);
     std::vector<Occupied> map(const Distance & distance) const;

@@ -76,6 +76,11 @@ UploadCounters Uploader::counters() const {
     return counts;
 }
 
+uint64_t Uploader::bytes_of(int model) const {
+    std::lock_guard lock(mutex);
+    return size_t(model) < bytes_of_model.size() ? bytes_of_model[size_t(model)] : 0;
+}
+
 void Uploader::run() {
     std::unique_lock lock(mutex);
     while (true) {
@@ -91,8 +96,8 @@ void Uploader::run() {
         lock.lock();
         counts.busy_s += now_s() - started;
         counts.bytes += job.unit->unit->bytes;
-        if (counts.bytes_of_model.size() <= size_t(job.unit->model)) counts.bytes_of_model.resize(size_t(job.unit->model) + 1);
-        counts.bytes_of_model[size_t(job.unit->model)] += job.unit->unit->bytes;
+        if (bytes_of_model.size() <= size_t(job.unit->model)) bytes_of_model.resize(size_t(job.unit->model) + 1);
+        bytes_of_model[size_t(job.unit->model)] += job.unit->unit->bytes;
         if (job.hinted) counts.prefetched_bytes += job.unit->unit->bytes;
         current         = nullptr;
         job.unit->state = UnitState::resident;

@@ -31,7 +31,6 @@ struct UploadCounters {
     uint64_t bytes            = 0;
     uint64_t prefetched_bytes = 0;     // uploaded while nothing waited for them: hinted
     double   busy_s           = 0;
-    std::vector<uint64_t> bytes_of_model;   // [model]
 };
 
 class Uploader {
@@ -54,6 +53,7 @@ class Uploader {
     void drain();
 
     UploadCounters counters() const;
+    uint64_t       bytes_of(int model) const;   // uploaded
 
   private:
     struct Job {
@@ -75,6 +75,7 @@ class Uploader {
     const PlacedUnit *      current  = nullptr;
     bool                    stopping = false;
     UploadCounters          counts;
+    std::vector<uint64_t>   bytes_of_model;   // [model]
     std::thread             thread;
 };
 
