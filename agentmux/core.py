@@ -10,10 +10,13 @@ from agentmux.clock import within
 from agentmux.engine.base import (
     Engine,
     EngineEvent,
+    LoadProgress,
     PrefillProgress,
     TextDelta,
     TurnFailed,
     TurnFinished,
+    TurnParked,
+    TurnResumed,
     TurnStarted,
 )
 from agentmux.errors import EngineError, from_code
@@ -65,6 +68,9 @@ class Core:
         self.scheduler.close(error)
 
     def _dispatch(self, event: EngineEvent) -> None:
+        if isinstance(event, LoadProgress):
+            self.log.debug("loading", model=event.model, done_bytes=event.done_bytes, total_bytes=event.total_bytes)
+            return
         turn = self.scheduler.turn(event.turn)
         if turn is None:
             # Events may still come for a turn that was given up when the engine would not cancel it.
@@ -78,7 +84,7 @@ class Core:
         elif isinstance(event, TurnFailed):
             self.scheduler.end(turn, from_code(event.error_code, event.message, event.numbers))
         else:
-            assert isinstance(event, TurnStarted)
+            assert isinstance(event, TurnStarted | TurnParked | TurnResumed)
 
     def _remove_reader(self) -> None:
         if self._fd is not None:

@@ -4,8 +4,9 @@ Nothing here loads a native library. An engine is mechanism: it keeps what it wa
 decodes all active slots of a model in one batch a step, and reports. Order and admission are decided above it.
 
 Life of a turn: ``submit`` -> ``TurnStarted`` -> ``PrefillProgress``* -> ``TextDelta``* -> exactly one of
-``TurnFinished`` (also when cancelled) or ``TurnFailed``. Events of one turn come in this order; ``fileno`` is readable
-while events wait, so that asyncio needs no thread; ``poll`` takes all that wait.
+``TurnFinished`` (also when cancelled) or ``TurnFailed``; ``TurnParked`` and ``TurnResumed`` may come in between. Events
+of one turn come in this order; ``fileno`` is readable while events wait, so that asyncio needs no thread; ``poll``
+takes all that wait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal, Protocol
 from agentmux.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled"]
+Oversize = Literal["auto", "stream", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,15 @@ class EngineConfig:
     free; on the CPU, room for every loaded model."""
     arena_bytes: int | None = None
     """Cap on the arena below what the budget leaves for it; None: no other cap. For tests and measurements."""
+    host_bytes: int | None = None
+    """Budget for page-locked copies of weights and for sessions that are away from the device; None: no limit. What
+    does not fit is uploaded from the file's own pages, and the sessions used longest ago are dropped."""
+    contexts: int | None = None
+    """How many models may hold a context (KV cache and compute buffers) at once; None: as the device's budget allows.
+    The others' sessions wait in host memory."""
+    oversize: Oversize = "auto"
+    """What a model larger than the arena does with the layers that do not fit: ``stream`` them in each pass, let the
+    CPU compute them where they lie (``host``), or ``auto``: whichever has proved faster for as many tokens."""
     threads: int | None = None
     """CPU threads for computing; None: the cores this process may use."""
     link_bytes_per_s: int | None = None
@@ -105,6 +116,12 @@ class TurnRequest:
     """Texts that end the answer; found across token borders, not emitted."""
     ignore_eos: bool = False
     """Go on past the end-of-generation token until ``max_tokens``. For measurements."""
+    session: str | None = None
+    """The conversation that this turn belongs to, by a name of the caller's, for this model. Its KV cache is kept after
+    the turn, and the longest common prefix of the next turn's prompt is not computed again. Two turns of one session
+    run one after the other."""
+    fork: str | None = None
+    """Where the session has no KV cache yet, it begins with a copy of this session's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,8 @@ class TurnStats:
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    reused_tokens: int = 0
+    """Of the prompt, taken from the session's KV cache."""
     engine_wait_s: float = 0.0
     """From submit to the first step of the turn."""
     prefill_s: float = 0.0
@@ -155,6 +174,29 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnParked:
+    """The turn has left its slot, as asked; its KV cache is kept."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    """The turn waits for a slot again, before all others."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """A model on its way into host memory."""
+
+    model: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFinished:
     """The turn's one good end. ``text`` and ``tokens`` are the whole answer, without the end token and the stop
     text (the tokens that spell the stop text are there)."""
@@ -176,7 +218,8 @@ class TurnFailed:
     numbers: dict[str, float]
 
 
-EngineEvent = TurnStarted | PrefillProgress | TextDelta | TurnFinished | TurnFailed
+TurnEvent = TurnStarted | PrefillProgress | TextDelta | TurnParked | TurnResumed | TurnFinished | TurnFailed
+EngineEvent = TurnEvent | LoadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +228,14 @@ class ModelStats:
 
     model: str
     unit_states: str
-    """[unit] one letter each: ``r`` resident, ``a`` arriving, ``.`` in host memory only."""
+    """[unit] one letter each: ``r`` resident, ``a`` arriving, ``h`` computed by the CPU, ``.`` in host memory only."""
     resident_bytes: int
     slots_active: int
     slots_waiting: int
     """Turns submitted and not yet in a slot."""
+    sessions_on_device: int = 0
+    """Idle sessions whose KV cache is in the context."""
+    has_context: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +264,25 @@ class EngineStats:
     """Computations that were thrown away and done again, because a graph was not as predicted where a unit was
     missing."""
     models: tuple[ModelStats, ...]
+    context_bytes: int = 0
+    """Device bytes of the contexts that are open now."""
+    host_weight_bytes: int = 0
+    """Weights in host memory; a file that several models share counts once."""
+    page_locked_bytes: int = 0
+    """Part of them that the device reads directly."""
+    compactions: int = 0
+    """Times that units were moved together within the arena."""
+    sessions_in_host: int = 0
+    session_host_bytes: int = 0
+    session_hits: int = 0
+    """Turns that found part of their prompt in a KV cache."""
+    session_tokens_reused: int = 0
+    session_bytes_saved: int = 0
+    session_bytes_restored: int = 0
+    sessions_dropped: int = 0
+    """For want of host memory."""
+    step_s: float = 0.0
+    """Seconds spent in steps, waiting for uploads included."""
 
 
 class Engine(Protocol):
@@ -240,6 +305,19 @@ class Engine(Protocol):
 
     def cancel(self, turn: int) -> None:
         """End a turn between two steps, as ``TurnFinished(reason="cancelled")``. Unknown or ended turns: no effect."""
+        ...
+
+    def park(self, turn: int) -> None:
+        """Take a turn off its slot between two steps, as ``TurnParked``, until ``resume``. Unknown, ended or parked
+        turns: no effect."""
+        ...
+
+    def resume(self, turn: int) -> None:
+        """Let a parked turn go on where it was, as ``TurnResumed``. Turns that are not parked: no effect."""
+        ...
+
+    def forget(self, model: str, session: str) -> None:
+        """The session's KV cache is not wanted any more. Unknown sessions: no effect. Raises ModelNotFound."""
         ...
 
     def prefetch(self, model: str) -> None:

@@ -21,13 +21,16 @@ from agentmux.engine.base import (
     EngineStats,
     FinishReason,
     Footprint,
+    LoadProgress,
     LoadSpec,
     ModelStats,
     PrefillProgress,
     TextDelta,
     TurnFailed,
     TurnFinished,
+    TurnParked,
     TurnRequest,
+    TurnResumed,
     TurnStarted,
     TurnStats,
 )
@@ -55,6 +58,9 @@ class NativeEngine:
         native.device = config.device
         native.device_bytes = config.device_bytes or 0
         native.arena_bytes = config.arena_bytes or 0
+        native.host_bytes = config.host_bytes or 0
+        native.contexts = config.contexts or 0
+        native.oversize = getattr(_native.Oversize, config.oversize)
         native.threads = config.threads or 0
         native.link_bytes_per_s = config.link_bytes_per_s or 0
         native.debug_poison = config.debug_poison
@@ -89,6 +95,19 @@ class NativeEngine:
     def cancel(self, turn: int) -> None:
         """See ``Engine.cancel``."""
         self._engine.cancel(turn)
+
+    def park(self, turn: int) -> None:
+        """See ``Engine.park``."""
+        self._engine.park(turn)
+
+    def resume(self, turn: int) -> None:
+        """See ``Engine.resume``."""
+        self._engine.resume(turn)
+
+    def forget(self, model: str, session: str) -> None:
+        """See ``Engine.forget``."""
+        with _translated():
+            self._engine.forget(model, session)
 
     def prefetch(self, model: str) -> None:
         """See ``Engine.prefetch``."""
@@ -148,6 +167,8 @@ def _native_request(request: TurnRequest) -> _native.TurnRequest:
         native.tokens = list(request.prompt)
     native.grammar = request.grammar or ""
     native.stop = list(request.stop)
+    native.session = request.session or ""
+    native.fork = request.fork or ""
     sampling = _native.SamplingParams()
     for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed"):
         setattr(sampling, name, getattr(request.sampling, name))
@@ -161,9 +182,15 @@ def _event(event: _native.Event) -> EngineEvent:
     if event.kind == kind.started:
         return TurnStarted(event.turn)
     if event.kind == kind.prefill:
-        return PrefillProgress(event.turn, event.done_tokens, event.total_tokens)
+        return PrefillProgress(event.turn, event.done, event.total)
     if event.kind == kind.text:
         return TextDelta(event.turn, text, tuple(event.tokens))
+    if event.kind == kind.loading:
+        return LoadProgress(text, event.done, event.total)
+    if event.kind == kind.parked:
+        return TurnParked(event.turn)
+    if event.kind == kind.resumed:
+        return TurnResumed(event.turn)
     if event.kind == kind.finished:
         stats = TurnStats(**_fields(event.stats, _FIELDS_OF_TURN_STATS))
         reason = cast(FinishReason, event.reason)

@@ -20,12 +20,16 @@ from dataclasses import replace
 from agentmux.engine.base import (
     Engine,
     EngineEvent,
+    LoadProgress,
     LoadSpec,
     PrefillProgress,
     TextDelta,
+    TurnEvent,
     TurnFailed,
     TurnFinished,
+    TurnParked,
     TurnRequest,
+    TurnResumed,
     TurnStarted,
 )
 from agentmux.errors import AgentmuxError, ConfigError, EngineError, ModelNotFound
@@ -101,6 +105,33 @@ def check_cancel_while_waiting(make_engine: MakeEngine, spec: LoadSpec) -> None:
         _until_ended(engine, {1})
 
 
+def check_park_and_resume(make_engine: MakeEngine, spec: LoadSpec) -> None:
+    """A parked turn gives up its slot to another, which can end before it; resumed, it goes on. Parking and resuming
+    what is not there, or is parked already, has no effect; a parked turn can be cancelled."""
+    with _loaded(make_engine, replace(spec, slots=1)) as engine:
+        engine.park(4711)
+        engine.resume(4711)
+        engine.submit(_long_turn(1, spec))
+        events = _next_events(engine)
+        engine.park(1)
+        engine.park(1)
+        while not any(isinstance(event, TurnParked) for event in events):
+            events += _next_events(engine)
+        assert not any(isinstance(event, TurnFinished | TurnFailed) for event in events), "the long turn was too short"
+        _check_still_works(engine, spec)
+        engine.resume(1)
+        engine.resume(1)
+        events = []
+        while not any(isinstance(event, TurnResumed) for event in events):
+            events += _next_events(engine)
+        engine.park(1)
+        engine.cancel(1)
+        if not any(isinstance(event, TurnFinished) for event in events):
+            events += _until_ended(engine, {1})
+        assert sum(isinstance(event, TurnResumed) for event in events) == 1, "a resumed turn was resumed again"
+        _check_cancelled(events, 1)
+
+
 def check_cancel_of_unknown_turn(make_engine: MakeEngine, spec: LoadSpec) -> None:
     """Cancelling what does not exist has no effect."""
     with _loaded(make_engine, spec) as engine:
@@ -114,6 +145,7 @@ def check_unknown_model(make_engine: MakeEngine, spec: LoadSpec) -> None:
         _must_raise(ModelNotFound, lambda: engine.submit(TurnRequest(1, "no such model", "Hello")))
         _must_raise(ModelNotFound, lambda: engine.prefetch("no such model"))
         _must_raise(ModelNotFound, lambda: engine.unload("no such model"))
+        _must_raise(ModelNotFound, lambda: engine.forget("no such model", "session"))
         assert engine.poll() == []
 
 
@@ -160,7 +192,7 @@ def check_close_ends_turns(make_engine: MakeEngine, spec: LoadSpec) -> None:
     for turn in (1, 2):
         engine.submit(_long_turn(turn, spec))
     engine.close()
-    events = engine.poll()
+    events = [event for event in engine.poll() if not isinstance(event, LoadProgress)]
     for turn in (1, 2):
         _check_cancelled(events, turn)
     engine.close()
@@ -173,6 +205,7 @@ CHECKS = (
     check_greedy_turns_repeat,
     check_cancel_while_running,
     check_cancel_while_waiting,
+    check_park_and_resume,
     check_cancel_of_unknown_turn,
     check_unknown_model,
     check_loading_twice,
@@ -187,6 +220,7 @@ def _loaded(make_engine: MakeEngine, spec: LoadSpec) -> Iterator[Engine]:
     engine = make_engine()
     try:
         engine.load(spec)
+        _check_loaded(engine.poll(), spec.model)
         yield engine
     finally:
         engine.close()
@@ -196,30 +230,39 @@ def _long_turn(turn: int, spec: LoadSpec) -> TurnRequest:
     return TurnRequest(turn, spec.model, "Hello", max_tokens=spec.context_tokens // 2, ignore_eos=True)
 
 
-def _next_events(engine: Engine) -> list[EngineEvent]:
+def _check_loaded(events: list[EngineEvent], model: str) -> None:
+    """Loading may report its progress, and nothing else."""
+    for event in events:
+        assert isinstance(event, LoadProgress), event
+        assert event.model == model
+        assert 0 <= event.done_bytes <= event.total_bytes
+
+
+def _next_events(engine: Engine) -> list[TurnEvent]:
     """What ``poll`` gives once ``fileno`` says that something waits."""
     readable, _, _ = select.select([engine.fileno()], [], [], PATIENCE_S)
     assert readable, f"no event within {PATIENCE_S} s"
-    return engine.poll()
+    return [event for event in engine.poll() if not isinstance(event, LoadProgress)]
 
 
-def _until_ended(engine: Engine, turns: set[int]) -> list[EngineEvent]:
-    events: list[EngineEvent] = []
+def _until_ended(engine: Engine, turns: set[int]) -> list[TurnEvent]:
+    events: list[TurnEvent] = []
     while turns - {event.turn for event in events if isinstance(event, TurnFinished | TurnFailed)}:
         events += _next_events(engine)
     return events
 
 
-def _check_order(events: list[EngineEvent], turn: int) -> None:
+def _check_order(events: list[TurnEvent], turn: int) -> None:
     assert all(event.turn == turn for event in events)
     order = (TurnStarted, PrefillProgress, TextDelta, TurnFinished | TurnFailed)
-    stages = [next(i for i, kind in enumerate(order) if isinstance(event, kind)) for event in events]
+    moving = [event for event in events if not isinstance(event, TurnParked | TurnResumed)]
+    stages = [next(i for i, kind in enumerate(order) if isinstance(event, kind)) for event in moving]
     assert stages == sorted(stages), f"events out of order: {events}"
     assert stages.count(0) <= 1, f"more than one start: {events}"
     assert stages.count(3) == 1, f"not exactly one end: {events}"
 
 
-def _check_cancelled(events: list[EngineEvent], turn: int) -> None:
+def _check_cancelled(events: list[TurnEvent], turn: int) -> None:
     ends = [event for event in events if event.turn == turn and isinstance(event, TurnFinished | TurnFailed)]
     assert len(ends) == 1, ends
     assert isinstance(ends[0], TurnFinished), ends

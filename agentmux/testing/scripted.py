@@ -18,7 +18,9 @@ from agentmux.engine.base import (
     TextDelta,
     TurnFailed,
     TurnFinished,
+    TurnParked,
     TurnRequest,
+    TurnResumed,
     TurnStarted,
     TurnStats,
 )
@@ -69,6 +71,7 @@ class _Model:
     footprint: Footprint
     waiting: deque[tuple[TurnRequest, Answer | Failure]] = field(default_factory=deque)
     running: dict[int, tuple[TurnRequest, Answer]] = field(default_factory=dict)
+    parked: dict[int, tuple[TurnRequest, Answer | Failure]] = field(default_factory=dict)
 
 
 class ScriptedEngine:
@@ -101,6 +104,7 @@ class ScriptedEngine:
         self._models: dict[str, _Model] = {}
         self._events: list[EngineEvent] = []
         self._turns: set[int] = set()
+        self._started: set[int] = set()
         self._last_model: str | None = None
         self._steps = self._switches = self._uploaded_bytes = 0
         self._reader, self._writer = os.pipe()
@@ -142,7 +146,8 @@ class ScriptedEngine:
 
     def unload(self, model: str) -> None:
         """Forget a model; its turns end as cancelled. Raises ModelNotFound."""
-        for turn in [*self._model(model).running, *(request.turn for request, _ in self._models[model].waiting)]:
+        entry = self._model(model)
+        for turn in [*entry.running, *entry.parked, *(request.turn for request, _ in entry.waiting)]:
             self.cancel(turn)
         del self._models[model]
 
@@ -170,10 +175,38 @@ class ScriptedEngine:
                 model.waiting.remove(entry)
                 self._emit(TurnFinished(turn, "cancelled", "", (), TurnStats()))
                 return
+            if model.parked.pop(turn, None):
+                self.cancels.append(turn)
+                self._emit(TurnFinished(turn, "cancelled", "", (), TurnStats()))
+                return
             if turn in model.running:
                 self.cancels.append(turn)
                 self._finish(model, turn, "cancelled")
                 return
+
+    def park(self, turn: int) -> None:
+        """Take a turn that is held, or waits, off its model until it is resumed; no effect on others."""
+        for model in self._models.values():
+            entry = model.running.pop(turn, None) or next((e for e in model.waiting if e[0].turn == turn), None)
+            if entry is None:
+                continue
+            if entry in model.waiting:
+                model.waiting.remove(entry)
+            model.parked[turn] = entry
+            self._emit(TurnParked(turn))
+            self._fill(model)
+
+    def resume(self, turn: int) -> None:
+        """Put a parked turn before all that wait; no effect on others."""
+        for model in self._models.values():
+            if entry := model.parked.pop(turn, None):
+                model.waiting.appendleft(entry)
+                self._emit(TurnResumed(turn))
+                self._fill(model)
+
+    def forget(self, model: str, session: str) -> None:
+        """Sessions have no KV cache here. Raises ModelNotFound."""
+        self._model(model)
 
     def release(self, turn: int | None = None) -> None:
         """Let a held turn end, or all of them. Raises ScriptError if there is none."""
@@ -276,6 +309,10 @@ class ScriptedEngine:
 
     def _start(self, model: _Model, request: TurnRequest, step: Answer | Failure) -> None:
         turn, name = request.turn, request.model
+        if turn in self._started and isinstance(step, Answer):
+            model.running[turn] = (request, step)  # resumed: what it had to say it has said
+            return
+        self._started.add(turn)
         if self._last_model != name:
             self._switches += self._last_model is not None
             self._uploaded_bytes += self._weight_bytes[name]

@@ -21,11 +21,15 @@ nb::str text(const std::string & bytes) {
 }
 
 void bind_requests(nb::module_ & m) {
+    nb::enum_<Oversize>(m, "Oversize").value("auto", Oversize::automatic).value("stream", Oversize::stream).value("host", Oversize::host);
     nb::class_<EngineConfig>(m, "EngineConfig")
         .def(nb::init<>())
         .def_rw("device", &EngineConfig::device)
         .def_rw("device_bytes", &EngineConfig::device_bytes)
         .def_rw("arena_bytes", &EngineConfig::arena_bytes)
+        .def_rw("host_bytes", &EngineConfig::host_bytes)
+        .def_rw("contexts", &EngineConfig::contexts)
+        .def_rw("oversize", &EngineConfig::oversize)
         .def_rw("threads", &EngineConfig::threads)
         .def_rw("link_bytes_per_s", &EngineConfig::link_bytes_per_s)
         .def_rw("debug_poison", &EngineConfig::debug_poison)
@@ -57,13 +61,16 @@ void bind_requests(nb::module_ & m) {
         .def_rw("sampling", &TurnRequest::sampling)
         .def_rw("grammar", &TurnRequest::grammar)
         .def_rw("stop", &TurnRequest::stop)
-        .def_rw("ignore_eos", &TurnRequest::ignore_eos);
+        .def_rw("ignore_eos", &TurnRequest::ignore_eos)
+        .def_rw("session", &TurnRequest::session)
+        .def_rw("fork", &TurnRequest::fork);
 }
 
 void bind_events(nb::module_ & m) {
     nb::class_<TurnStats>(m, "TurnStats")
         .def_ro("prompt_tokens", &TurnStats::prompt_tokens)
         .def_ro("generated_tokens", &TurnStats::generated_tokens)
+        .def_ro("reused_tokens", &TurnStats::reused_tokens)
         .def_ro("engine_wait_s", &TurnStats::engine_wait_s)
         .def_ro("prefill_s", &TurnStats::prefill_s)
         .def_ro("decode_s", &TurnStats::decode_s)
@@ -76,13 +83,16 @@ void bind_events(nb::module_ & m) {
         .value("started", Event::Kind::started)
         .value("prefill", Event::Kind::prefill)
         .value("text", Event::Kind::text)
+        .value("parked", Event::Kind::parked)
+        .value("resumed", Event::Kind::resumed)
         .value("finished", Event::Kind::finished)
-        .value("failed", Event::Kind::failed);
+        .value("failed", Event::Kind::failed)
+        .value("loading", Event::Kind::loading);
     nb::class_<Event>(m, "Event")
         .def_ro("kind", &Event::kind)
         .def_ro("turn", &Event::turn)
-        .def_ro("done_tokens", &Event::done_tokens)
-        .def_ro("total_tokens", &Event::total_tokens)
+        .def_ro("done", &Event::done)
+        .def_ro("total", &Event::total)
         // Bytes, because a model may end in the middle of a character; Python decides what to show then.
         .def_prop_ro("text", [](const Event & e) { return nb::bytes(e.text.data(), e.text.size()); })
         .def_ro("tokens", &Event::tokens)
@@ -114,7 +124,9 @@ void bind_reports(nb::module_ & m) {
         .def_ro("unit_states", &ModelStats::unit_states)
         .def_ro("resident_bytes", &ModelStats::resident_bytes)
         .def_ro("slots_active", &ModelStats::slots_active)
-        .def_ro("slots_waiting", &ModelStats::slots_waiting);
+        .def_ro("slots_waiting", &ModelStats::slots_waiting)
+        .def_ro("sessions_on_device", &ModelStats::sessions_on_device)
+        .def_ro("has_context", &ModelStats::has_context);
     nb::class_<EngineStats>(m, "EngineStats")
         .def_ro("device", &EngineStats::device)
         .def_ro("device_budget_bytes", &EngineStats::device_budget_bytes)
@@ -129,6 +141,18 @@ void bind_reports(nb::module_ & m) {
         .def_ro("upload_bytes_per_s", &EngineStats::upload_bytes_per_s)
         .def_ro("prefetched_bytes", &EngineStats::prefetched_bytes)
         .def_ro("repeated_passes", &EngineStats::repeated_passes)
+        .def_ro("context_bytes", &EngineStats::context_bytes)
+        .def_ro("host_weight_bytes", &EngineStats::host_weight_bytes)
+        .def_ro("page_locked_bytes", &EngineStats::page_locked_bytes)
+        .def_ro("compactions", &EngineStats::compactions)
+        .def_ro("sessions_in_host", &EngineStats::sessions_in_host)
+        .def_ro("session_host_bytes", &EngineStats::session_host_bytes)
+        .def_ro("session_hits", &EngineStats::session_hits)
+        .def_ro("session_tokens_reused", &EngineStats::session_tokens_reused)
+        .def_ro("session_bytes_saved", &EngineStats::session_bytes_saved)
+        .def_ro("session_bytes_restored", &EngineStats::session_bytes_restored)
+        .def_ro("sessions_dropped", &EngineStats::sessions_dropped)
+        .def_ro("step_s", &EngineStats::step_s)
         .def_ro("models", &EngineStats::models);
 }
 
@@ -141,6 +165,9 @@ void bind_engine(nb::module_ & m) {
         .def("unload", &Engine::unload, "model"_a, ReleaseGil())
         .def("submit", &Engine::submit, "request"_a, ReleaseGil())
         .def("cancel", &Engine::cancel, "turn"_a, ReleaseGil())
+        .def("park", &Engine::park, "turn"_a, ReleaseGil())
+        .def("resume", &Engine::resume, "turn"_a, ReleaseGil())
+        .def("forget", &Engine::forget, "model"_a, "session"_a, ReleaseGil())
         .def("prefetch", &Engine::prefetch, "model"_a, ReleaseGil())
         .def("poll", &Engine::poll, ReleaseGil())
         .def("fileno", &Engine::fileno)

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <random>
+#include <set>
 
 using namespace agentmux;
 
@@ -17,7 +18,7 @@ struct FakeModel {
         for (size_t i = 0; i < unit_bytes.size(); i++) {
             bytes.emplace_back(unit_bytes[i], char(first + i));
             ggml_tensor * t = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, int64_t(unit_bytes[i]));
-            units.push_back({{{t, nullptr, unit_bytes[i], unit_bytes[i]}}, unit_bytes[i]});
+            units.push_back({{{t, nullptr, unit_bytes[i], unit_bytes[i], nullptr, false}}, unit_bytes[i]});
         }
         for (size_t i = 0; i < units.size(); i++) units[i].weights[0].host = bytes[i].data();
     }
@@ -71,6 +72,58 @@ TEST_CASE("two units of one node fit exactly, whatever lay around") {
         residency.require(0, node, distance);
         for (int unit : node) CHECK(a.holds_its_bytes(unit));
     }
+}
+
+TEST_CASE("gaps are closed under real bytes: units of several matrices, sizes that leave no gap large enough") {
+    const Device device("cpu");
+    Residency    residency(device, 0, true);
+    FakeModel    small({1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024}, 1), large({4096, 4096}, 100);
+    residency.add(0, small.units);
+    residency.add(1, large.units);
+    residency.resize(8192);
+    std::mt19937 random(9);
+    for (int round = 0; round < 300; round++) {
+        // Four of the small units are needed soonest: the large one must fit between them.
+        std::vector<int> order = {0, 1, 2, 3, 4, 5, 6, 7};
+        residency.clear();
+        std::shuffle(order.begin(), order.end(), random);
+        const std::set<int> needed = {0, 2, 4, 6 + round % 2};
+        const auto distance = [&](ModelId model, int unit) {
+            return model == 1 ? next_use(Rank::running, 100) : next_use(needed.count(unit) ? Rank::running : Rank::idle, uint64_t(unit) + 1);
+        };
+        for (int unit : order) residency.require(0, {unit}, distance);
+        REQUIRE(residency.map_of(1) == "..");
+        const int which = int(random() % 2);
+        REQUIRE(residency.request(1, which, distance, next_use(Rank::running, 50), false));
+        for (int unit : needed) {
+            REQUIRE(residency.ready(0, unit));
+            REQUIRE(small.holds_its_bytes(unit));
+        }
+        residency.require(1, {which}, distance);
+        REQUIRE(large.holds_its_bytes(which));
+    }
+    CHECK(residency.compactions() > 100);
+}
+
+TEST_CASE("units that the CPU computes are shown where they lie, and come back") {
+    const Device device("cpu");
+    Residency    residency(device, 0, true);
+    FakeModel    a({4096, 4096, 4096}, 1);
+    residency.add(0, a.units);
+    residency.resize(8192);
+    const auto distance = [](ModelId, int unit) { return next_use(Rank::running, uint64_t(unit) + 1); };
+    residency.require(0, {2}, distance);
+    residency.compute_on_host(0, {false, false, true});
+    CHECK(residency.map_of(0) == "..h");
+    CHECK(residency.ready(0, 2));
+    CHECK(!residency.resident(0));
+    CHECK(a.units[2].weights[0].tensor->data == a.bytes[2].data());
+    residency.clear();
+    CHECK(a.units[2].weights[0].tensor->data == a.bytes[2].data());
+    residency.compute_on_host(0, {false, false, false});
+    residency.require(0, {2}, distance);
+    CHECK(a.units[2].weights[0].tensor->data != a.bytes[2].data());
+    CHECK(a.holds_its_bytes(2));
 }
 
 TEST_CASE("a slow link is held to its rate") {

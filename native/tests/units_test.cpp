@@ -8,7 +8,7 @@ namespace {
 
 std::vector<Weight> weights(const std::vector<size_t> & sizes) {
     std::vector<Weight> all;
-    for (size_t n : sizes) all.push_back({nullptr, nullptr, n, n});
+    for (size_t n : sizes) all.push_back({nullptr, nullptr, n, n, nullptr, false});
     return all;
 }
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmux.admission import Ledger
-from agentmux.engine.base import Footprint, LoadSpec, TurnFinished, TurnRequest
+from agentmux.engine.base import Footprint, LoadProgress, LoadSpec, TurnFinished, TurnRequest
 from agentmux.errors import EngineError, ModelNotFound, NeverFits, QueueTimeout
 from agentmux.messages import Completion, Event, TurnAdmitted, TurnCancelled, TurnCompleted, TurnErrored, TurnNumbers
 from agentmux.scheduler import Policy, Scheduler
@@ -85,6 +85,7 @@ class World:
 
     def drain(self) -> None:
         for event in self.engine.poll():
+            assert not isinstance(event, LoadProgress)
             turn = self.scheduler.turn(event.turn)
             if isinstance(event, TurnFinished) and turn is not None:
                 done = Completion(

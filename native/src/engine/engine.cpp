@@ -9,13 +9,15 @@
 #include <algorithm>
 #include <future>
 #include <limits>
+#include <set>
 
 namespace agentmux {
 
 namespace {
 
-// Backends take a little more when they first see a new kind of work.
-constexpr uint64_t device_margin_bytes = 96ull << 20;
+constexpr double shortest_quantum_s = 0.25;
+constexpr double switches_per_quantum = 8;   // a quantum is worth this many: at most an eighth of the time goes into them
+constexpr double assumed_link_bytes_per_s = 8e9;   // until one has been seen
 // A driver's context takes about half a gibibyte. What is in use beyond this before we begin belongs to others.
 constexpr uint64_t largest_driver_share_bytes = 1ull << 30;
 
@@ -43,7 +45,7 @@ Error gone() { return Error(ErrorCode::engine, "the engine is closed"); }
 Engine::Engine(const EngineConfig & c)
     : config(c), device(open_device(c.device)), n_threads(c.threads > 0 ? c.threads : usable_cores()),
       others_bytes(device.used_bytes() > largest_driver_share_bytes ? device.used_bytes() - largest_driver_share_bytes / 2 : 0),
-      budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)), residency(device, c.link_bytes_per_s, c.debug_poison),
+      budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)), host_budget(c.host_bytes), sessions(host_budget), residency(device, c.link_bytes_per_s, c.debug_poison),
       thread([this] { run(); }) {}
 
 // ---- any thread -----------------------------------------------------------------------------------------------------
@@ -87,14 +89,14 @@ Footprint Engine::load(const LoadSpec & spec) {
     require_positive("batch_tokens", spec.batch_tokens);
     reserve_name(spec.model);
     try {
-        HostModel host = load_host_model(spec.path, device, n_threads, config.vet);
+        auto [host, host_id] = hold(spec);
         Footprint footprint;
-        run_on_engine_thread([&] {
-            auto runner = std::make_shared<Runner>(std::move(host), next_id++, spec, events, config.debug_hash_logits);
+        run_on_engine_thread([&, host = std::move(host), host_id = host_id]() mutable {
+            auto runner = std::make_shared<Runner>(std::move(host), host_id, next_id++, spec, events, sessions, config.debug_hash_logits);
             try {
                 install(runner);
             } catch (...) {   // to the byte: the arena is made anew when the failed model's memory is free
-                residency.remove(runner->id);
+                remove(runner);
                 runner.reset();
                 residency.resize(arena_for(runners));
                 throw;
@@ -120,14 +122,15 @@ void Engine::unload(const std::string & model) {
     run_on_engine_thread([&] {
         std::shared_ptr<Runner> runner = find(model);
         runner->cancel_all();
-        residency.remove(runner->id);
+        sessions.drop_all_of(runner->id);
         if (running == runner.get()) running = nullptr;
-        if (hinted == runner->id) hinted = -1;
+        if (hinted == runner->host_id) hinted = -1;
         {
             std::lock_guard lock(mutex);
             runners.erase(runner->id);
             names.erase(model);
         }
+        remove(runner);
         runner.reset();   // its own memory first: the arena may have it
         residency.resize(arena_for(runners));
     });
@@ -150,19 +153,27 @@ void Engine::submit(const TurnRequest & request) {
     });
 }
 
-void Engine::cancel(uint64_t turn) {
+void Engine::post_to_turn(bool (Runner::*what)(uint64_t), uint64_t turn) {
     try {
-        post([this, turn] {
+        post([this, what, turn] {
             for (auto & [_, runner] : runners) {
-                if (runner->cancel(turn)) return;
+                if ((runner.get()->*what)(turn)) return;
             }
         });
     } catch (const Error &) { /* closed: all turns have ended */ }
 }
 
+void Engine::cancel(uint64_t turn) { post_to_turn(&Runner::cancel, turn); }
+void Engine::park(uint64_t turn) { post_to_turn(&Runner::park, turn); }
+void Engine::resume(uint64_t turn) { post_to_turn(&Runner::resume, turn); }
+
+void Engine::forget(const std::string & model, const std::string & session) {
+    post([this, runner = find(model), session] { runner->forget(session); });
+}
+
 void Engine::prefetch(const std::string & model) {
     const std::shared_ptr<Runner> runner = find(model);
-    post([this, runner] { hinted = runners.count(runner->id) ? runner->id : -1; });
+    post([this, runner] { hinted = runners.count(runner->id) ? runner->host_id : -1; });
 }
 
 EngineStats Engine::stats() const {
@@ -181,10 +192,28 @@ EngineStats Engine::stats() const {
     s.upload_wait_s       = residency.upload_wait_s();
     s.steps               = n_steps;
     s.switches            = n_switches;
-    for (const auto & [id, runner] : runners) {
+    s.step_s              = steps_s;
+    s.compactions         = residency.compactions();
+    s.page_locked_bytes   = 0;
+    std::set<ModelId> seen;
+    for (const auto & [_, runner] : runners) {
         s.repeated_passes += runner->decoder().repeated_passes();
-        s.models.push_back({runner->spec.model, residency.map_of(id), residency.resident_bytes(id), runner->n_active, runner->n_waiting});
+        s.session_hits += runner->slots().n_hits;
+        s.session_tokens_reused += runner->slots().n_reused_tokens;
+        s.context_bytes += runner->has_context ? runner->footprint.context_bytes : 0;
+        if (seen.insert(runner->host_id).second) {
+            s.host_weight_bytes += runner->host->host_bytes;
+            s.page_locked_bytes += runner->host->page_locked ? runner->host->page_locked->locked_bytes() : 0;
+        }
+        s.models.push_back({runner->spec.model, residency.map_of(runner->host_id), residency.resident_bytes(runner->host_id), runner->n_active,
+                            runner->n_waiting, runner->slots().n_kept, runner->has_context});
     }
+    const SessionCounters kept = sessions.counters();
+    s.sessions_in_host         = kept.sessions;
+    s.session_host_bytes       = kept.bytes;
+    s.session_bytes_saved      = kept.saved_bytes;
+    s.session_bytes_restored   = kept.restored_bytes;
+    s.sessions_dropped         = kept.dropped;
     return s;
 }
 
@@ -222,30 +251,35 @@ void Engine::run() {
     names.clear();
 }
 
-// Models that fit into the arena together take turns step by step. Otherwise the model of the last step goes on while it
-// has turns in slots, and then comes the one whose turn was submitted first.
+// Models that fit into the arena together take turns step by step, others by quantum: as long as the model of the last
+// step has turns in its slots and its quantum has not passed, it goes on; then comes the one that has wanted to run longest.
 Runner * Engine::choose() {
-    if (fit_together()) {
-        const auto has_work = [](const auto & entry) { return entry.second->has_work(); };
-        auto       next     = std::find_if(running ? runners.upper_bound(running->id) : runners.begin(), runners.end(), has_work);
-        if (next == runners.end()) next = std::find_if(runners.begin(), runners.end(), has_work);
-        return next == runners.end() ? nullptr : next->second.get();
-    }
-    if (running && running->active() > 0) return running;
+    if (fit_together()) return next_in_turn();
     Runner * oldest = nullptr;
     for (auto & [_, runner] : runners) {
-        const auto since = runner->oldest_waiting_s();
-        if (since && (!oldest || *since < *oldest->oldest_waiting_s())) oldest = runner.get();
+        if (runner.get() == running && running->active() > 0) continue;
+        const auto since = runner->wants_since_s();
+        if (since && (!oldest || *since < *oldest->wants_since_s())) oldest = runner.get();
     }
+    if (running && running->active() > 0 && (!oldest || now_s() - since_s < quantum_s(*oldest))) return running;
     return oldest;
 }
 
+Runner * Engine::next_in_turn() {
+    const auto has_work = [](const auto & entry) { return entry.second->has_work(); };
+    auto       next     = std::find_if(running ? runners.upper_bound(running->id) : runners.begin(), runners.end(), has_work);
+    if (next == runners.end()) next = std::find_if(runners.begin(), runners.end(), has_work);
+    return next == runners.end() ? nullptr : next->second.get();
+}
+
+double Engine::quantum_s(const Runner & other) const {
+    const UploadCounters uploads = residency.uploads();
+    const double         link    = uploads.busy_s > 0 ? double(uploads.bytes) / uploads.busy_s : assumed_link_bytes_per_s;
+    return std::max(shortest_quantum_s, switches_per_quantum * double(other.weight_bytes) / link);
+}
+
 bool Engine::fit_together() const {
-    size_t needed = 0;
-    for (const auto & [_, runner] : runners) {
-        if (runner->has_work()) needed += runner->weight_bytes;
-    }
-    return needed <= residency.arena_bytes();
+    return weight_bytes([](const Runner & runner) { return runner.has_work(); }) <= residency.arena_bytes();
 }
 
 // Turns submitted after another model's oldest waiting turn do not overtake it, unless both models fit together.
@@ -261,12 +295,15 @@ double Engine::fill_limit_s(const Runner & runner) const {
 void Engine::step(Runner & runner) {
     const bool switched = running && running != &runner;
     if (switched) n_switches++;
+    if (running != &runner) since_s = now_s();
     running = &runner;
-    if (hinted == runner.id) hinted = -1;
-    residency.promote(runner.id);
-    runner.fill_slots(fill_limit_s(runner), switched, residency.uploads_of(runner.id));
-    if (runner.active() == 0) return;
+    if (hinted == runner.host_id) hinted = -1;
+    residency.promote(runner.host_id);
+    const double started = now_s();
     try {
+        open_context(runner);
+        runner.fill_slots(fill_limit_s(runner), switched, residency.uploads_of(runner.host_id));
+        if (runner.active() == 0) return;
         runner.step(residency);
         n_steps++;
     } catch (const Error & e) {
@@ -274,101 +311,22 @@ void Engine::step(Runner & runner) {
     } catch (const std::exception & e) {
         runner.fail_active(Error(ErrorCode::engine, e.what()));
     }
+    steps_s = steps_s + (now_s() - started);
 }
 
 NextUse Engine::outlook(ModelId model, int unit) const {
-    if (running && running->id == model) return next_use(Rank::running, running->decoder().distance(unit));
+    if (running && running->host_id == model) return next_use(Rank::running, running->decoder().distance(unit));
     return next_use(model == hinted ? Rank::hinted : Rank::idle, uint64_t(unit) + 1);
 }
 
 // Uploads the successor, front first, into what is free and what is needed later still.
 void Engine::hint() {
     if (hinted < 0) return;
-    const int n_units = int(runners.at(hinted)->host.units.size());
+    const auto successor = std::find_if(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == hinted; });
+    const int  n_units   = int(successor->second->host->units.size());
     for (int unit = 0; unit < n_units; unit++) {
         if (!residency.request(hinted, unit, distances, outlook(hinted, unit), true)) return;
     }
-}
-
-// ---- loading, on the engine thread ----------------------------------------------------------------------------------
-
-void Engine::install(const std::shared_ptr<Runner> & runner) {
-    residency.resize(0);   // what is resident now can be uploaded again; the context comes first
-    Runners models = runners;
-    models.emplace(runner->id, runner);
-    const uint64_t used_before = device.used_bytes();
-    {
-        const BufferPtr zeros = show_zeros(runner->host);
-        residency.add(runner->id, runner->host.units);
-        runner->make_context(device, residency, distances, n_threads);
-    }
-    runner->footprint        = measure(*runner, device.used_bytes() - used_before);
-    const size_t arena_bytes = arena_for(models);
-    require_room(models, arena_bytes);
-    residency.resize(arena_bytes);
-    std::lock_guard lock(mutex);
-    runners                   = std::move(models);
-    names[runner->spec.model] = runner->id;
-}
-
-// All of a model's paged tensors on one stretch of zeros: enough to make a context and to learn its graphs.
-BufferPtr Engine::show_zeros(const HostModel & host) const {
-    size_t largest = 0;
-    for (const auto & [tensor, unit] : host.unit_of) largest = std::max(largest, device.tensor_bytes(tensor));
-    BufferPtr zeros = allocate_weights(device, largest, "learning the graph");
-    for (const Unit & unit : host.units) {
-        for (const Weight & w : unit.weights) {
-            w.tensor->buffer = zeros.get();
-            w.tensor->data   = ggml_backend_buffer_get_base(zeros.get());
-        }
-    }
-    return zeros;
-}
-
-size_t Engine::arena_for(const Runners & models) const {
-    uint64_t all = 0;
-    for (const auto & [_, runner] : models) all += runner->weight_bytes;
-    if (config.arena_bytes) all = std::min<uint64_t>(all, config.arena_bytes);
-    if (!device.has_own_memory()) return budget_bytes ? std::min<uint64_t>(all, budget_bytes) : all;
-    const uint64_t taken = device.used_bytes() - others_bytes + device_margin_bytes;
-    return std::min<uint64_t>(all, budget_bytes > taken ? budget_bytes - taken : 0) / device.alignment() * device.alignment();
-}
-
-void Engine::require_room(const Runners & models, size_t arena_bytes) const {
-    for (const auto & [_, runner] : models) {
-        const uint64_t needed = runner->footprint.min_arena_bytes;
-        if (needed <= arena_bytes) continue;
-        const uint64_t taken = device.has_own_memory() ? device.used_bytes() - others_bytes + device_margin_bytes : 0;
-        throw Error(ErrorCode::never_fits,
-                    runner->spec.model + " needs " + std::to_string(taken + needed) + " bytes on the device (its largest unit takes " +
-                        std::to_string(needed) + "); the budget is " + std::to_string(budget_bytes),
-                    {{"needed_bytes", double(taken + needed)}, {"available_bytes", double(arena_bytes)}, {"budget_bytes", double(budget_bytes)}});
-    }
-}
-
-Footprint Engine::measure(Runner & runner, uint64_t context_bytes) const {
-    const llama_model * model = runner.host.model.get();
-    Footprint           f;
-    f.model        = runner.spec.model;
-    f.architecture = runner.host.file.architecture;
-    for (const Unit & unit : runner.host.units) f.unit_bytes.push_back(unit.bytes);
-    f.min_arena_bytes         = runner.decoder().min_arena_bytes();
-    f.static_bytes            = runner.host.fixed_bytes;
-    f.context_bytes           = context_bytes;
-    f.kv_bytes_per_token      = runner.decoder().kv_bytes_per_token();
-    f.host_bytes              = runner.host.host_bytes;
-    f.context_tokens          = runner.spec.context_tokens;
-    f.slots                   = runner.spec.slots;
-    f.training_context_tokens = llama_model_n_ctx_train(model);
-    const bool has_vocabulary = llama_vocab_type(runner.vocab()) != LLAMA_VOCAB_TYPE_NONE;
-    f.vocabulary_tokens       = has_vocabulary ? llama_vocab_n_tokens(runner.vocab()) : 0;
-    const char * chat         = llama_model_chat_template(model, nullptr);
-    f.has_chat_template       = chat != nullptr;
-    f.chat_template           = chat ? chat : "";
-    const auto text           = [&](llama_token t) { return has_vocabulary && t >= 0 ? std::string(llama_vocab_get_text(runner.vocab(), t)) : ""; };
-    f.bos_text                = text(llama_vocab_bos(runner.vocab()));
-    f.eos_text                = text(llama_vocab_eos(runner.vocab()));
-    return f;
 }
 
 }  // namespace agentmux

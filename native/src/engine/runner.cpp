@@ -15,13 +15,27 @@ Event cancelled_unstarted(const Turn & turn) {
     return event;
 }
 
-Runner::Runner(HostModel h, ModelId id, const LoadSpec & spec, EventQueue & events, bool hash_logits)
-    : spec(spec), id(id), host(std::move(h)), weight_bytes(total_bytes(host.units)), events(events), hash_logits(hash_logits), slots(size_t(spec.slots)) {}
+Runner::Runner(std::shared_ptr<const HostModel> h, ModelId host_id, int id, const LoadSpec & spec, EventQueue & events, SessionStore & store,
+               bool hash_logits)
+    : spec(spec), host(std::move(h)), host_id(host_id), id(id), weight_bytes(total_bytes(host->units)), events(events), hash_logits(hash_logits),
+      the_slots(spec.slots, id, store) {}
 
-void Runner::make_context(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads) {
-    const ContextShape shape = {spec.context_tokens, spec.slots, batch_tokens(), n_threads};
-    the_decoder              = std::make_unique<Decoder>(host, id, device, residency, distances, shape);
-    the_decoder->learn();
+void Runner::make_decoder(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads, Oversize oversize) {
+    const ContextShape shape = {spec.context_tokens, spec.slots, batch_tokens(), n_threads, oversize};
+    the_decoder              = std::make_unique<Decoder>(*host, host_id, device, residency, distances, shape);
+}
+
+void Runner::open(bool watched) {
+    the_decoder->open(watched);
+    the_slots.restore_active(*the_decoder);
+    has_context = true;
+}
+
+void Runner::close() {
+    if (!the_decoder->is_open()) return;
+    the_slots.store_all(*the_decoder);
+    the_decoder->close();
+    has_context = false;
 }
 
 std::vector<llama_token> Runner::tokenize(const TurnRequest & request) const {
@@ -54,10 +68,6 @@ std::vector<llama_token> Runner::tokenize(const TurnRequest & request) const {
     return tokens;
 }
 
-int Runner::active() const {
-    return int(std::count_if(slots.begin(), slots.end(), [](const auto & turn) { return turn != nullptr; }));
-}
-
 void Runner::count() {
     n_active  = active();
     n_waiting = int(waiting.size());
@@ -68,26 +78,63 @@ void Runner::enqueue(std::unique_ptr<Turn> turn) {
     count();
 }
 
+namespace {
+
+template <class Turns> auto find_turn(Turns & turns, uint64_t id) {
+    return std::find_if(turns.begin(), turns.end(), [&](const auto & turn) { return turn->request.turn == id; });
+}
+
+}  // namespace
+
 bool Runner::cancel(uint64_t id_of_turn) {
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        if (!slots[slot] || slots[slot]->request.turn != id_of_turn) continue;
-        finish(int(slot), "cancelled");
+    if (const auto slot = the_slots.of(id_of_turn)) {
+        finish(*slot, "cancelled");
         return true;
     }
-    const auto found = std::find_if(waiting.begin(), waiting.end(), [&](const auto & turn) { return turn->request.turn == id_of_turn; });
-    if (found == waiting.end()) return false;
-    Event event = cancelled_unstarted(**found);
-    waiting.erase(found);
-    count();
-    events.push(std::move(event));
-    return true;
+    const auto end = [&](auto & turns) {
+        const auto found = find_turn(turns, id_of_turn);
+        if (found == turns.end()) return false;
+        const std::unique_ptr<Turn> turn = std::move(*found);
+        turns.erase(found);
+        if (turn->request.session.empty()) forget(turn->kv_name());
+        count();
+        if (turn->started) push_finished(*turn, "cancelled");
+        else events.push(cancelled_unstarted(*turn));
+        return true;
+    };
+    return end(waiting) || end(parked);
 }
 
 void Runner::cancel_all() {
     while (!waiting.empty()) cancel(waiting.front()->request.turn);
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        if (slots[slot]) finish(int(slot), "cancelled");
+    while (!parked.empty()) cancel(parked.front()->request.turn);
+    for (int slot = 0; slot < the_slots.size(); slot++) {
+        if (the_slots.turn(slot)) finish(slot, "cancelled");
     }
+}
+
+bool Runner::park(uint64_t id_of_turn) {
+    if (const auto slot = the_slots.of(id_of_turn)) {
+        parked.push_back(the_slots.release(*slot, true, *the_decoder));
+    } else {
+        const auto found = find_turn(waiting, id_of_turn);
+        if (found == waiting.end()) return false;
+        parked.push_back(std::move(*found));
+        waiting.erase(found);
+    }
+    count();
+    events.push({.kind = Event::Kind::parked, .turn = id_of_turn});
+    return true;
+}
+
+bool Runner::resume(uint64_t id_of_turn) {
+    const auto found = find_turn(parked, id_of_turn);
+    if (found == parked.end()) return false;
+    waiting.push_front(std::move(*found));   // it has waited before
+    parked.erase(found);
+    count();
+    events.push({.kind = Event::Kind::resumed, .turn = id_of_turn});
+    return true;
 }
 
 std::optional<double> Runner::oldest_waiting_s() const {
@@ -95,16 +142,29 @@ std::optional<double> Runner::oldest_waiting_s() const {
     return waiting.front()->submitted_s;
 }
 
+std::optional<double> Runner::wants_since_s() const {
+    if (active() > 0) return last_step_s;
+    return oldest_waiting_s();
+}
+
 void Runner::fill_slots(double limit_s, bool switched, uint64_t uploaded_bytes) {
-    for (auto & slot : slots) {
-        if (slot || waiting.empty() || waiting.front()->submitted_s > limit_s) continue;
-        slot = std::move(waiting.front());
-        waiting.pop_front();
-        slot->started_s           = now_s();
-        slot->stats.engine_wait_s = slot->started_s - slot->submitted_s;
-        slot->stats.switched      = switched;
-        slot->uploaded_before     = uploaded_bytes;
-        events.push({.kind = Event::Kind::started, .turn = slot->request.turn});
+    for (auto turn = waiting.begin(); turn != waiting.end();) {
+        if ((*turn)->submitted_s > limit_s) break;
+        const uint64_t id_of_turn = (*turn)->request.turn;
+        if (!the_slots.admit(*turn, *the_decoder)) {
+            if (active() == the_slots.size()) break;
+            turn++;   // its session is in use: the next one may go first
+            continue;
+        }
+        turn            = waiting.erase(turn);
+        Turn & admitted = *the_slots.turn(*the_slots.of(id_of_turn));
+        if (admitted.started) continue;
+        admitted.started             = true;
+        admitted.started_s           = now_s();
+        admitted.stats.engine_wait_s = admitted.started_s - admitted.submitted_s;
+        admitted.stats.switched      = switched;
+        admitted.uploaded_before     = uploaded_bytes;
+        events.push({.kind = Event::Kind::started, .turn = id_of_turn});
     }
     count();
 }
@@ -112,25 +172,24 @@ void Runner::fill_slots(double limit_s, bool switched, uint64_t uploaded_bytes) 
 // Decoding slots first, one token each; what room is left goes to prompts, so that a long one does not hold up the rest.
 std::vector<Runner::Span> Runner::compose(std::vector<PassToken> & batch) const {
     std::vector<Span> spans;
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        const Turn * turn = slots[slot].get();
+    for (int slot = 0; slot < the_slots.size(); slot++) {
+        const Turn * turn = the_slots.turn(slot);
         if (!turn || !turn->decoding()) continue;
-        spans.push_back({int(slot), 1, int(batch.size())});
-        batch.push_back({turn->generated.back(), turn->position(), int(slot), true});
+        spans.push_back({slot, 1, true, int(batch.size())});
+        batch.push_back({turn->at(turn->cached), turn->cached, slot, true});
     }
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        const Turn * turn = slots[slot].get();
-        if (!turn || turn->decoding()) continue;
-        const int room = batch_tokens() - int(batch.size());
-        const int n    = std::min(room, int(turn->prompt.size()) - turn->prefilled);
-        if (n <= 0) break;
-        for (int i = 0; i < n; i++) {
-            const int at = turn->prefilled + i;
-            batch.push_back({turn->prompt[size_t(at)], at, int(slot), at + 1 == int(turn->prompt.size())});
-        }
-        spans.push_back({int(slot), n, batch.back().output ? int(batch.size()) - 1 : -1});
+    for (int slot = 0; slot < the_slots.size(); slot++) {
+        if (the_slots.turn(slot) && !the_slots.turn(slot)->decoding()) add_prefill(slot, batch, spans);
     }
     return spans;
+}
+
+void Runner::add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const {
+    const Turn & turn = *the_slots.turn(slot);
+    const int    n    = std::min(batch_tokens() - int(batch.size()), turn.size() - turn.cached);
+    if (n <= 0) return;
+    for (int i = turn.cached; i < turn.cached + n; i++) batch.push_back({turn.at(i), i, slot, i + 1 == turn.size()});
+    spans.push_back({slot, n, false, batch.back().output ? int(batch.size()) - 1 : -1});
 }
 
 void Runner::step(const Residency & residency) {
@@ -139,11 +198,12 @@ void Runner::step(const Residency & residency) {
     const double            started = now_s();
     const double            waited  = the_decoder->decode(batch);
     const double            took    = now_s() - started;
-    uploaded                        = residency.uploads_of(id);
+    uploaded                        = residency.uploads_of(host_id);
+    last_step_s                     = now_s();
     for (const Span & span : spans) {
-        Turn & turn = *slots[size_t(span.slot)];
+        Turn & turn = *the_slots.turn(span.slot);
         turn.stats.upload_wait_s += waited;
-        (turn.decoding() ? turn.stats.decode_s : turn.stats.prefill_s) += took;
+        (span.decoding ? turn.stats.decode_s : turn.stats.prefill_s) += took;
         try {
             advance_turn(span);
         } catch (const Error & e) {
@@ -153,12 +213,12 @@ void Runner::step(const Residency & residency) {
 }
 
 void Runner::advance_turn(const Span & span) {
-    Turn & turn = *slots[size_t(span.slot)];
-    if (!turn.decoding()) {
-        turn.prefilled += span.n_tokens;
+    Turn & turn = *the_slots.turn(span.slot);
+    turn.cached += span.n_tokens;
+    if (turn.generated.empty()) {
         Event event{.kind = Event::Kind::prefill, .turn = turn.request.turn};
-        event.done_tokens  = turn.prefilled;
-        event.total_tokens = int(turn.prompt.size());
+        event.done  = uint64_t(turn.cached);
+        event.total = turn.prompt.size();
         events.push(std::move(event));
     }
     if (span.output < 0) return;
@@ -168,14 +228,14 @@ void Runner::advance_turn(const Span & span) {
 }
 
 void Runner::accept(int slot, llama_token token) {
-    Turn & turn = *slots[size_t(slot)];
+    Turn & turn = *the_slots.turn(slot);
     if (turn.generated.empty()) turn.stats.time_to_first_token_s = now_s() - turn.submitted_s;
     if (!turn.request.ignore_eos && llama_vocab_is_eog(vocab(), token)) return finish(slot, "stop");
     turn.generated.push_back(token);
     turn.stats.generated_tokens++;
     show(turn, turn.assembler.add(piece(token)));
     if (turn.assembler.stopped()) return finish(slot, "stop");
-    if (int(turn.generated.size()) >= turn.request.max_tokens || turn.position() >= spec.context_tokens) finish(slot, "length");
+    if (int(turn.generated.size()) >= turn.request.max_tokens || turn.size() > spec.context_tokens) finish(slot, "length");
 }
 
 void Runner::show(Turn & turn, const std::string & text) {
@@ -189,7 +249,13 @@ void Runner::show(Turn & turn, const std::string & text) {
 }
 
 void Runner::finish(int slot, const std::string & reason) {
-    Turn & turn = *slots[size_t(slot)];
+    const bool keep = !the_slots.turn(slot)->request.session.empty();
+    const auto turn = the_slots.release(slot, keep, *the_decoder);
+    count();
+    push_finished(*turn, reason);
+}
+
+void Runner::push_finished(Turn & turn, const std::string & reason) {
     show(turn, turn.assembler.finish());
     turn.stats.uploaded_bytes = uploaded > turn.uploaded_before ? uploaded - turn.uploaded_before : 0;
     Event event{.kind = Event::Kind::finished, .turn = turn.request.turn};
@@ -197,28 +263,22 @@ void Runner::finish(int slot, const std::string & reason) {
     event.tokens = turn.generated;
     event.reason = reason;
     event.stats  = turn.stats;
-    free_slot(slot);
     events.push(std::move(event));
 }
 
 void Runner::fail(int slot, const Error & error) {
-    Event event{.kind = Event::Kind::failed, .turn = slots[size_t(slot)]->request.turn};
+    const auto turn = the_slots.release(slot, false, *the_decoder);
+    count();
+    Event event{.kind = Event::Kind::failed, .turn = turn->request.turn};
     event.text    = error.what();
     event.reason  = error_code_name(error.code);
     event.numbers = error.numbers;
-    free_slot(slot);
     events.push(std::move(event));
 }
 
-void Runner::free_slot(int slot) {
-    slots[size_t(slot)].reset();
-    the_decoder->clear(slot);
-    count();
-}
-
 void Runner::fail_active(const Error & error) {
-    for (size_t slot = 0; slot < slots.size(); slot++) {
-        if (slots[slot]) fail(int(slot), error);
+    for (int slot = 0; slot < the_slots.size(); slot++) {
+        if (the_slots.turn(slot)) fail(slot, error);
     }
 }
 

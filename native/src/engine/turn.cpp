@@ -9,4 +9,12 @@ Turn::Turn(TurnRequest r, std::vector<llama_token> p, Sampler s)
     stats.prompt_tokens = int(prompt.size());
 }
 
+std::vector<llama_token> Turn::cached_tokens() const {
+    std::vector<llama_token> tokens;
+    for (int i = 0; i < cached; i++) tokens.push_back(at(i));
+    return tokens;
+}
+
+std::string Turn::kv_name() const { return request.session.empty() ? '\0' + std::to_string(request.turn) : request.session; }
+
 }  // namespace agentmux

@@ -19,17 +19,24 @@ struct Turn {
     Sampler                        sampler;
     TextAssembler                  assembler;
 
-    int                      prefilled = 0;   // prompt tokens in the KV cache
+    int                      cached = 0;      // tokens of the sequence in the KV cache
+    bool                     started = false;
     std::vector<llama_token> generated;
     size_t                   reported = 0;    // of `generated`, tokens that went up as text
     std::string              text;            // that went up
     TurnStats                stats;
     uint64_t                 uploaded_before = 0;
-    double                   submitted_s, started_s = 0, prefilled_s = 0;
+    double                   submitted_s, started_s = 0;
 
-    bool decoding() const { return prefilled == int(prompt.size()); }
-    // Tokens in the KV cache, or the position of the next one.
-    int  position() const { return prefilled + (generated.empty() ? 0 : int(generated.size()) - 1); }
+    // The sequence: the prompt, then what was generated.
+    int         size() const { return int(prompt.size() + generated.size()); }
+    llama_token at(int i) const { return size_t(i) < prompt.size() ? prompt[size_t(i)] : generated[size_t(i) - prompt.size()]; }
+    std::vector<llama_token> cached_tokens() const;
+    // One token is left to compute, and it was generated; otherwise part of the prompt is (or, after its KV cache was
+    // lost, of all).
+    bool decoding() const { return !generated.empty() && cached == size() - 1; }
+    // Under which name its KV cache is kept: the session's, or one of its own.
+    std::string kv_name() const;
 };
 
 }  // namespace agentmux

@@ -56,18 +56,17 @@ llama_model_ptr load(const std::string & path, const Device & device) {
     const std::string        pattern    = device.has_own_memory() ? matrices_pattern(path) : "";
     ggml_backend_dev_t       devices[2] = {device.handle(), nullptr};
     ggml_backend_dev_t       none[1]    = {nullptr};
-    const llama_model_tensor_buft_override overrides[2] = {{pattern.c_str(), device.host_buffer_type()}, {nullptr, nullptr}};
+    const llama_model_tensor_buft_override overrides[2] = {{pattern.c_str(), ggml_backend_cpu_buffer_type()}, {nullptr, nullptr}};
     params.use_extra_bufts = false;   // repacking would change the bytes that we copy
+    params.load_mode       = LLAMA_LOAD_MODE_MMAP;   // nothing is read yet: llama.cpp's own reader is slow
     if (device.has_own_memory()) {
         params.devices               = devices;
         params.n_gpu_layers          = 999;
         params.split_mode            = LLAMA_SPLIT_MODE_NONE;
         params.tensor_buft_overrides = overrides;
-        params.load_mode             = LLAMA_LOAD_MODE_NONE;   // with mmap, pinned memory is silently replaced by pageable
     } else {
         params.devices      = none;
         params.n_gpu_layers = 0;
-        params.load_mode    = LLAMA_LOAD_MODE_MMAP;
     }
     llama_model_ptr model(llama_model_load_from_file(path.c_str(), params));
     if (!model) {
@@ -104,20 +103,22 @@ void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors,
 
 }  // namespace
 
-HostModel load_host_model(const std::string & path, const Device & device, int n_threads, const std::string & vet) {
-    HostModel host;
-    host.file = check_gguf(path);
-    if (!vet.empty()) vet_file(vet, path);
+std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options) {
+    auto        loaded = std::make_shared<HostModel>();
+    HostModel & host   = *loaded;
+    host.file          = check_gguf(path);
+    if (!options.vet.empty()) vet_file(options.vet, path);
+    options.progress(0, host.file.file_bytes);
     const uint64_t used_before = device.used_bytes();
     host.model                 = load(path, device);
     require_decoder(path, host.model.get(), host.file.architecture);
     std::vector<Weight>        paged;
     std::vector<ggml_tensor *> fixed;
-    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), n_threads)) {
+    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), options.n_threads)) {
         ggml_tensor * t = seen.tensor;
         if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
         host.host_bytes += ggml_nbytes(t);
-        if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t)});
+        if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t), t->buffer, false});
         else if (!seen.only_lookup && device.has_own_memory()) fixed.push_back(t);
     }
     if (paged.empty()) throw Error(ErrorCode::model_unsupported, path + ": has no matrices that can be paged");
@@ -127,7 +128,12 @@ HostModel load_host_model(const std::string & path, const Device & device, int n
     }
     fix_on_device(host, fixed, device);
     host.fixed_bytes = device.has_own_memory() ? device.used_bytes() - used_before : 0;
-    return host;
+    if (device.has_own_memory()) {
+        host.page_locked = std::make_unique<PageLocked>(budget);
+        host.page_locked->take(device, host.units, options.n_threads, options.progress);
+    }
+    options.progress(host.file.file_bytes, host.file.file_bytes);
+    return loaded;
 }
 
 }  // namespace agentmux

@@ -2,12 +2,14 @@
 #pragma once
 
 #include "device/device.h"
+#include "host/page_lock.h"
 #include "model/gguf_check.h"
 #include "model/units.h"
 
 #include <llama-cpp.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,14 +21,21 @@ struct HostModel {
     std::vector<Unit>                  units;        // in the order of first use
     std::map<const ggml_tensor *, int> unit_of;      // weight -> unit
     BufferPtr                          fixed;        // matrices that cannot be paged, on a device with its own memory
+    std::unique_ptr<PageLocked>        page_locked;  // null on the CPU
     uint64_t                           fixed_bytes = 0;   // on the device for good, llama.cpp's own small tensors included
-    uint64_t                           host_bytes  = 0;
+    uint64_t                           host_bytes  = 0;   // of weights, mapped or page-locked
 };
 
-// Loads a GGUF file with its large matrices kept in host memory: the mapped file on the CPU, page-locked memory for a
-// device with its own. Throws Error: what check_gguf throws, model_corrupt or model_unsupported with llama.cpp's reason,
-// never_fits where the device has no room for what cannot be paged.
-// vet: the program that tries the file first, in a process of its own; empty for files that are known to be sound.
-HostModel load_host_model(const std::string & path, const Device & device, int n_threads, const std::string & vet);
+struct HostOptions {
+    int         n_threads = 1;
+    std::string vet;   // the program that tries the file first, in a process of its own; empty: it is known to be sound
+    Progress    progress = [](uint64_t, uint64_t) {};
+};
+
+// Loads a GGUF file with its large matrices kept in host memory: the mapped file, and for a device with its own memory a
+// page-locked copy of as many units as the budget allows, the first used first.
+// Throws Error: what check_gguf throws, model_corrupt or model_unsupported with llama.cpp's reason, never_fits where the
+// device has no room for what cannot be paged.
+std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options);
 
 }  // namespace agentmux

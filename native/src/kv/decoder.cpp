@@ -1,10 +1,11 @@
 #include "kv/decoder.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 
 #include <algorithm>
-#include <set>
+#include <numeric>
 
 namespace agentmux {
 
@@ -30,14 +31,18 @@ bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shap
 
 Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
                  const ContextShape & shape)
-    : host(host), model(model), residency(residency), distances(distances), shape(shape),
+    : host(host), model(model), on_device(device.has_own_memory()), residency(residency), distances(distances), shape(shape),
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
-      learn_tokens(device.has_own_memory() ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
+      learn_tokens(on_device ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
-      batch(llama_batch_init(shape.batch_tokens, 0, 1)) {
+      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
+
+void Decoder::open(bool watch) {
     const LogCapture     log;
-    llama_context_params params = context_params(shape, device.has_own_memory());
-    params.cb_eval              = on_node_c;
+    llama_context_params params = context_params(shape, on_device);
+    watched                     = watch;
+    planned.assign(host.units.size(), false);
+    params.cb_eval              = watch ? on_node_c : nullptr;
     params.cb_eval_user_data    = this;
     context.reset(llama_init_from_model(host.model.get(), params));
     if (!context) throw Error(ErrorCode::never_fits, "no context of " + std::to_string(params.n_ctx) + " tokens can be made: " + log.last_error());
@@ -99,21 +104,69 @@ uint64_t Decoder::distance(int unit) const {
 
 double Decoder::decode(const std::vector<PassToken> & tokens) {
     waited_s = 0;
+    choose_device(int(tokens.size()));
+    const double started = now_s();
+    if (!watched) {
+        std::vector<int> all(host.units.size());
+        std::iota(all.begin(), all.end(), 0);
+        if (!residency.resident(model)) waited_s = residency.require(model, all, distances);
+    }
     if (residency.resident(model)) {
         mode = Mode::resident;
         run(tokens);
     } else {
         paged_pass(tokens);
+        if (weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), now_s() - started);
     }
     node = -1;
     return waited_s;
+}
+
+// Where each unit is computed. A change of device needs new graphs, which a new reservation brings.
+void Decoder::choose_device(int n_tokens) {
+    const size_t arena = residency.arena_bytes();
+    if (weight_bytes > arena) {
+        const UploadCounters uploads = residency.uploads();
+        how = oversize.choose(n_tokens, weight_bytes - arena, uploads.busy_s > 0 ? double(uploads.bytes) / uploads.busy_s : 0);
+    }
+    const bool left_to_host = weight_bytes > arena && how == Oversize::host;
+    const auto units        = left_to_host ? beyond_arena(host.units, arena) : std::vector<bool>(host.units.size(), false);
+    residency.compute_on_host(model, units);
+    if (units != planned) llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0);   // none, as before: it only asks for that
+    planned = units;
+}
+
+int Decoder::keep_prefix(int slot, int n_cached, int n_tokens) {
+    if (n_tokens >= n_cached) return n_cached;
+    if (!cannot_cut && n_tokens > 0 && llama_memory_seq_rm(llama_get_memory(context.get()), slot, n_tokens, -1)) return n_tokens;
+    clear(slot);
+    return 0;
+}
+
+void Decoder::copy(int from, int to) {
+    clear(to);
+    llama_memory_seq_cp(llama_get_memory(context.get()), from, to, -1, -1);
+}
+
+std::vector<uint8_t> Decoder::save(int slot) {
+    std::vector<uint8_t> state(llama_state_seq_get_size(context.get(), slot));
+    state.resize(llama_state_seq_get_data(context.get(), state.data(), state.size(), slot));
+    return state;
+}
+
+bool Decoder::load(int slot, const std::vector<uint8_t> & state) {
+    const LogCapture log;
+    clear(slot);
+    if (!state.empty() && llama_state_seq_set_data(context.get(), state.data(), state.size(), slot) == state.size()) return true;
+    clear(slot);
+    return false;
 }
 
 void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
     const Shape key   = shape_of(tokens);
     const bool  known = plans.count(key) != 0;
     plan              = known ? plans[key] : similar(key);
-    const Saved saved = !known && cannot_cut ? save(tokens) : Saved();
+    const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
     for (int attempt = 0;; attempt++) {
         mode = Mode::paged;
         node = -1;
@@ -123,7 +176,7 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
         if (mode != Mode::voided) break;
         if (attempt == 1) throw Error(ErrorCode::engine, "llama.cpp built two different graphs for one batch");
         n_repeated++;
-        restore(tokens, saved);
+        restore_slots(tokens, saved);
         plan = plans[key] = std::make_shared<const UsePlan>(seen, int(host.units.size()));
     }
     const bool as_planned = mode == Mode::paged && int(seen.size()) == plan->size();
@@ -214,28 +267,25 @@ void Decoder::void_pass() {
     residency.clear();
 }
 
-Decoder::Saved Decoder::save(const std::vector<PassToken> & tokens) {
+Decoder::Saved Decoder::save_slots(const std::vector<PassToken> & tokens) {
     Saved saved;
     for (const PassToken & t : tokens) {
-        if (saved.count(t.slot)) continue;
-        std::vector<uint8_t> & state = saved[t.slot];
-        state.resize(llama_state_seq_get_size(context.get(), t.slot));
-        state.resize(llama_state_seq_get_data(context.get(), state.data(), state.size(), t.slot));
+        if (!saved.count(t.slot)) saved[t.slot] = save(t.slot);
     }
     return saved;
 }
 
-void Decoder::restore(const std::vector<PassToken> & tokens, const Saved & saved) {
-    llama_memory_t           memory = llama_get_memory(context.get());
+void Decoder::restore_slots(const std::vector<PassToken> & tokens, const Saved & saved) {
     std::map<int, llama_pos> first;
     for (const PassToken & t : tokens) first.emplace(t.slot, t.position);
     for (const auto & [slot, position] : first) {
         if (!cannot_cut) {
-            llama_memory_seq_rm(memory, slot, position, -1);
-            continue;
+            llama_memory_seq_rm(llama_get_memory(context.get()), slot, position, -1);
+        } else if (position == 0) {
+            clear(slot);
+        } else {
+            load(slot, saved.at(slot));
         }
-        llama_memory_seq_rm(memory, slot, -1, -1);
-        if (position > 0) llama_state_seq_set_data(context.get(), saved.at(slot).data(), saved.at(slot).size(), slot);
     }
 }
 

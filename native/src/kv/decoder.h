@@ -11,6 +11,7 @@
 #pragma once
 
 #include "host/host_model.h"
+#include "kv/oversize.h"
 #include "model/use_plan.h"
 #include "residency/residency.h"
 
@@ -28,6 +29,7 @@ struct ContextShape {
     int slots          = 1;
     int batch_tokens   = 256;
     int n_threads      = 1;
+    Oversize oversize  = Oversize::automatic;
 };
 
 struct PassToken {
@@ -39,13 +41,22 @@ struct PassToken {
 
 class Decoder {
   public:
-    // Creates the context. `distances` is how far every model's units are from use while this model runs. The model's weights must lie where they will be computed (in a buffer of the device).
-    // Throws Error(never_fits) where the device has no room for it.
+    // No context yet. `distances` is how far every model's units are from use while this model runs.
     Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
             const ContextShape & shape);
 
+    // Creates the context. The model's weights must lie where they will be computed (in a buffer of the device).
+    // watched: llama.cpp asks at each node, so that units may come and go; without it nothing slows computing down, but
+    // then the whole model must be resident in every pass.
+    // Throws Error(never_fits) where the device has no room for it.
+    void open(bool watched);
+    void close() { context.reset(); }
+    bool is_open() const { return context != nullptr; }
+    bool is_watched() const { return watched; }
+
     // Learns the graphs of one token, of one token in each slot and of a chunk of a prompt, with whatever the weights
     // hold now (zeros): results are thrown away. On a device it also takes what the backend allocates on first use.
+    // The context must be watched.
     void learn();
 
     // Computes a batch; logits(i) is then valid for tokens with output. Returns the seconds waited for uploads.
@@ -54,8 +65,18 @@ class Decoder {
 
     // [vocabulary] of the i-th token of the last batch.
     const float * logits(int i) { return llama_get_logits_ith(context.get(), i); }
-    // The slot is empty again.
+
+    // ---- the KV cache (or whatever memory the architecture has) of a slot
     void clear(int slot) { llama_memory_seq_rm(llama_get_memory(context.get()), slot, -1, -1); }
+    // Cuts the slot, which holds `n_cached` tokens, to its first `n_tokens`; returns how many are left: 0 where this
+    // memory cannot be cut (recurrent, hybrid, sliding window).
+    int  keep_prefix(int slot, int n_cached, int n_tokens);
+    // Both slots then share what `from` holds.
+    void copy(int from, int to);
+    std::vector<uint8_t> save(int slot);
+    // False where the state does not fit this context: the slot is empty then.
+    bool load(int slot, const std::vector<uint8_t> & state);
+
     // Bytes that the largest node of any plan needs at once.
     size_t min_arena_bytes() const;
     // Far or near in this model's own future, for choosing what gives way; the model must be the one that runs.
@@ -84,18 +105,25 @@ class Decoder {
     static Shape                   shape_of(const std::vector<PassToken> & tokens);
 
     using Saved = std::map<int, std::vector<uint8_t>>;   // [slot] -> state
-    Saved save(const std::vector<PassToken> & tokens);
-    void  restore(const std::vector<PassToken> & tokens, const Saved & saved);
+    Saved    save_slots(const std::vector<PassToken> & tokens);
+    void     restore_slots(const std::vector<PassToken> & tokens, const Saved & saved);
+    void     choose_device(int n_tokens);
 
     const HostModel &   host;
     const ModelId       model;
+    const bool          on_device;
     Residency &         residency;
     const Residency::Distance distances;
     const ContextShape  shape;
     const int           learn_tokens;
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
+    const size_t        weight_bytes;
     llama_batch         batch;
     llama_context_ptr   context;
+    bool                watched = false;
+    std::vector<bool>   planned;   // [unit] whether the graphs are planned for the CPU to compute it
+    OversizePolicy      oversize;
+    Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena
 
     std::map<Shape, std::shared_ptr<const UsePlan>> plans;
     std::shared_ptr<const UsePlan>                  plan;    // of the pass now running

@@ -5,15 +5,18 @@
 #include <vector>
 
 struct ggml_tensor;
+struct ggml_backend_buffer;
 
 namespace agentmux {
 
 // A weight that is paged: where llama.cpp's tensor is, where its bytes are, and what it takes in the arena.
 struct Weight {
-    ggml_tensor * tensor      = nullptr;
-    const void *  host        = nullptr;   // the permanent copy
-    size_t        bytes       = 0;         // payload
-    size_t        arena_bytes = 0;         // payload and the backend's padding, aligned
+    ggml_tensor *         tensor      = nullptr;
+    const void *          host        = nullptr;   // the permanent copy
+    size_t                bytes       = 0;         // payload
+    size_t                arena_bytes = 0;         // payload and the backend's padding, aligned
+    ggml_backend_buffer * host_buffer = nullptr;   // that the copy lies in: the CPU can compute with it there
+    bool                  page_locked = false;     // the device can read the copy directly
 };
 
 struct Unit {

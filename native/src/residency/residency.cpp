@@ -10,7 +10,14 @@ namespace agentmux {
 
 namespace {
 
-constexpr uint8_t poison_byte = 0xff;   // a NaN in every floating-point format
+constexpr uint8_t poison_byte  = 0xff;        // a NaN in every floating-point format
+constexpr size_t  bounce_bytes = 8u << 20;
+
+std::vector<size_t> piece_sizes(const Unit & unit) {
+    std::vector<size_t> sizes;
+    for (const Weight & weight : unit.weights) sizes.push_back(weight.arena_bytes);
+    return sizes;
+}
 
 }  // namespace
 
@@ -19,6 +26,9 @@ Residency::Residency(const Device & device, uint64_t link_bytes_per_s, bool pois
 
 void Residency::resize(size_t arena_bytes) {
     empty();
+    for (Units & units : models) {
+        for (auto & unit : units) unit->state = UnitState::absent;
+    }
     arena.reset();
     bytes = 0;
     if (arena_bytes == 0) return;
@@ -35,7 +45,9 @@ void Residency::empty() {
 
 void Residency::show_all_at_start() {
     for (Units & units : models) {
-        for (auto & unit : units) show_at(*unit, 0);
+        for (auto & unit : units) {
+            if (unit->state != UnitState::on_host) show_at_start(*unit);
+        }
     }
 }
 
@@ -47,7 +59,7 @@ void Residency::add(ModelId model, const std::vector<Unit> & units) {
         placed_unit->unit  = &unit;
         placed_unit->model = model;
         placed_unit->index = int(models[size_t(model)].size());
-        if (arena) show_at(*placed_unit, 0);
+        if (arena) show_at_start(*placed_unit);
         models[size_t(model)].push_back(std::move(placed_unit));
     }
 }
@@ -55,7 +67,7 @@ void Residency::add(ModelId model, const std::vector<Unit> & units) {
 void Residency::remove(ModelId model) {
     if (size_t(model) >= models.size()) return;
     for (auto & unit : models[size_t(model)]) {
-        if (unit->state != UnitState::absent) evict(*unit);
+        if (unit->state == UnitState::arriving || unit->state == UnitState::resident) evict(*unit);
     }
     std::lock_guard lock(mutex);
     models[size_t(model)].clear();
@@ -67,20 +79,27 @@ bool Residency::resident(ModelId model) const {
 }
 
 // A tensor must never lie at address 0: llama.cpp would take it for one that is still to be allocated.
-void Residency::show_at(PlacedUnit & unit, size_t offset) {
-    unit.offset = offset;
-    char * at   = static_cast<char *>(ggml_backend_buffer_get_base(arena.get())) + offset;
+void Residency::show_at_start(PlacedUnit & unit) {
     for (const Weight & weight : unit.unit->weights) {
-        weight.tensor->data   = at;
+        weight.tensor->data   = ggml_backend_buffer_get_base(arena.get());
         weight.tensor->buffer = arena.get();
-        at += weight.arena_bytes;
     }
 }
 
-void Residency::start(PlacedUnit & unit, size_t offset, bool hinted) {
-    show_at(unit, offset);
+void Residency::show_placed(PlacedUnit & unit) {
+    for (size_t i = 0; i < unit.pieces.size(); i++) {
+        ggml_tensor * tensor = unit.unit->weights[i].tensor;
+        tensor->data         = static_cast<char *>(ggml_backend_buffer_get_base(arena.get())) + unit.pieces[i].offset;
+        tensor->buffer       = arena.get();
+    }
+}
+
+void Residency::start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted) {
+    unit.pieces.clear();
+    for (size_t i = 0; i < offsets.size(); i++) unit.pieces.push_back({offsets[i], unit.unit->weights[i].arena_bytes});
+    show_placed(unit);
     unit.state = UnitState::arriving;
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), offset, [](size_t o, const PlacedUnit * u) { return o < u->offset; }), &unit);
+    placed.push_back(&unit);
     uploader.enqueue(unit, arena.get(), hinted);
 }
 
@@ -89,41 +108,52 @@ void Residency::evict(PlacedUnit & unit) {
     unit.state = UnitState::absent;
     placed.erase(std::find(placed.begin(), placed.end(), &unit));
     n_evicted++;
-    if (poison) ggml_backend_tensor_memset(window.at(arena.get(), unit.offset, unit.unit->bytes), poison_byte, 0, unit.unit->bytes);
+    if (!poison) return;
+    for (const Piece & piece : unit.pieces) {
+        ggml_backend_tensor_memset(window.at(arena.get(), piece.offset, piece.bytes), poison_byte, 0, piece.bytes);
+    }
 }
 
-std::vector<Occupied> Residency::map(const Distance & distance) const {
-    std::vector<Occupied> occupied;
-    for (size_t i = 0; i < placed.size(); i++) {
-        const PlacedUnit & unit = *placed[i];
-        occupied.push_back({unit.offset, unit.unit->bytes, int(i), distance(unit.model, unit.index)});
-    }
-    return occupied;
+std::vector<Occupant> Residency::map(const Distance & distance) const {
+    std::vector<Occupant> occupants;
+    for (const PlacedUnit * unit : placed) occupants.push_back({unit->pieces, distance(unit->model, unit->index)});
+    return occupants;
+}
+
+void Residency::evict(const std::vector<int> & occupants) {
+    std::vector<PlacedUnit *> victims;
+    for (int i : occupants) victims.push_back(placed[size_t(i)]);
+    for (PlacedUnit * victim : victims) evict(*victim);
 }
 
 bool Residency::request(ModelId model, int index, const Distance & distance, NextUse later_than, bool hinted) {
     PlacedUnit & unit = of(model, index);
     if (unit.state != UnitState::absent) return true;
-    const std::optional<Placement> found = place(map(distance), bytes, unit.unit->bytes, later_than);
-    if (!found) return false;
-    std::vector<PlacedUnit *> victims;
-    for (int i : found->evict) victims.push_back(placed[size_t(i)]);
-    for (PlacedUnit * victim : victims) evict(*victim);
-    start(unit, found->offset, hinted);
+    const std::vector<size_t>   sizes = piece_sizes(*unit.unit);
+    const std::vector<Occupant> here  = map(distance);
+    std::optional<Placement>    found = place(here, bytes, sizes, later_than);
+    if (!found) {
+        const auto enough = enough_bytes(here, bytes, sizes, later_than);
+        if (!enough) return false;
+        evict(*enough);
+        close_gaps();
+        found = place(map(distance), bytes, sizes, later_than);
+    }
+    evict(found->evict);
+    start(unit, found->offsets, hinted);
     return true;
 }
 
 double Residency::require(ModelId model, const std::vector<int> & units, const Distance & distance) {
-    const bool placed_all = std::all_of(units.begin(), units.end(), [&](int unit) { return request(model, unit, distance, distance(model, unit), false); });
-    if (!placed_all) {
-        // Together they fit, but not around what else this node needs: start from an empty arena.
-        while (!placed.empty()) evict(*placed.back());
-        size_t at = 0;
+    // What this node needs is needed sooner than anything else.
+    const auto needed_now = [&](ModelId m, int unit) {
+        return m == model && std::find(units.begin(), units.end(), unit) != units.end() ? NextUse(0) : distance(m, unit) + 1;
+    };
+    const auto absent = [&](int unit) { return of(model, unit).state == UnitState::absent; };
+    while (std::any_of(units.begin(), units.end(), absent)) {   // closing gaps for one may have taken back another
         for (int unit : units) {
-            start(of(model, unit), at, false);
-            at += of(model, unit).unit->bytes;
+            if (!request(model, unit, needed_now, 0, false)) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
         }
-        if (at > bytes) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
     }
     double waited = 0;
     for (int unit : units) waited += uploader.wait(of(model, unit));
@@ -137,11 +167,61 @@ void Residency::clear() {
     show_all_at_start();
 }
 
+// Uploads that have not begun are taken back: they are asked for again when they are due.
+void Residency::close_gaps() {
+    uploader.drain();
+    std::erase_if(placed, [](const PlacedUnit * unit) { return unit->state == UnitState::absent; });
+    n_compactions++;
+    for (const Move & m : compact(map([](ModelId, int) { return NextUse(0); }))) {
+        PlacedUnit & unit = *placed[size_t(m.occupant)];
+        Piece &      piece = unit.pieces[size_t(m.piece)];
+        move(piece, m.to);
+        piece.offset = m.to;
+        show_placed(unit);
+    }
+}
+
+void Residency::move(const Piece & from, size_t to) {
+    const bool      overlap = to + from.bytes > from.offset;
+    const size_t    step    = overlap ? std::min(bounce_bytes, from.bytes) : from.bytes;
+    const BufferPtr bounce  = overlap ? allocate_weights(device, step, "moving within the arena") : nullptr;
+    for (size_t at = 0; at < from.bytes; at += step) {
+        const size_t  n      = std::min(step, from.bytes - at);
+        ggml_tensor * target = window.at(arena.get(), to + at, n);
+        if (overlap) {
+            ByteWindow    through;
+            ggml_tensor * middle = through.at(bounce.get(), 0, n);
+            ggml_backend_tensor_copy(source.at(arena.get(), from.offset + at, n), middle);
+            ggml_backend_tensor_copy(middle, target);
+        } else {
+            ggml_backend_tensor_copy(source.at(arena.get(), from.offset + at, n), target);
+        }
+    }
+}
+
+void Residency::compute_on_host(ModelId model, const std::vector<bool> & units) {
+    for (size_t i = 0; i < units.size(); i++) {
+        PlacedUnit & unit = of(model, int(i));
+        if ((unit.state == UnitState::on_host) == units[i]) continue;
+        if (!units[i]) {
+            unit.state = UnitState::absent;
+            show_at_start(unit);
+            continue;
+        }
+        if (unit.state != UnitState::absent) evict(unit);
+        unit.state = UnitState::on_host;
+        for (const Weight & weight : unit.unit->weights) {
+            weight.tensor->data   = const_cast<void *>(weight.host);   // only read
+            weight.tensor->buffer = weight.host_buffer;
+        }
+    }
+}
+
 size_t Residency::used_bytes() const {
     std::lock_guard lock(mutex);
     size_t used = 0;
     for (const Units & units : models) {
-        for (const auto & unit : units) used += unit->state != UnitState::absent ? unit->unit->bytes : 0;
+        for (const auto & unit : units) used += unit->state == UnitState::arriving || unit->state == UnitState::resident ? unit->unit->bytes : 0;
     }
     return used;
 }
@@ -150,8 +230,12 @@ std::string Residency::map_of(ModelId model) const {
     std::lock_guard lock(mutex);
     std::string states;
     for (const auto & unit : models[size_t(model)]) {
-        const UnitState state = unit->state;
-        states += state == UnitState::resident ? 'r' : state == UnitState::arriving ? 'a' : '.';
+        switch (unit->state) {
+            case UnitState::resident: states += 'r'; break;
+            case UnitState::arriving: states += 'a'; break;
+            case UnitState::on_host:  states += 'h'; break;
+            case UnitState::absent:   states += '.'; break;
+        }
     }
     return states;
 }

@@ -26,7 +26,8 @@ class Residency {
     void remove(ModelId model);
 
     bool resident(ModelId model) const;   // all of it
-    bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident; }
+    // In the arena, or computed by the CPU where it lies: nothing to wait for.
+    bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident || of(model, unit).state == UnitState::on_host; }
 
     // How far away each unit's next use is, by model; set before each change of what runs.
     using Distance = std::function<NextUse(ModelId model, int unit)>;
@@ -41,13 +42,17 @@ class Residency {
     void promote(ModelId model) { uploader.promote(model); }
     // Empties the arena and fills it with zeros; for a computation whose results will be thrown away.
     void clear();
+    // The units whose flag is set leave the arena and are shown where their host copies lie, for the CPU to compute; the
+    // others may be paged again. Graphs must be planned anew where this changes.
+    void compute_on_host(ModelId model, const std::vector<bool> & units);
 
     size_t         arena_bytes() const { return bytes; }
     size_t         used_bytes() const;
     uint64_t       evicted_units() const { return n_evicted; }
+    uint64_t       compactions() const { return n_compactions; }
     UploadCounters uploads() const { return uploader.counters(); }
     uint64_t       uploads_of(ModelId model) const { return uploader.bytes_of(model); }
-    // [unit] 'r' resident, 'a' arriving, '.' absent. From any thread.
+    // [unit] 'r' resident, 'a' arriving, 'h' computed on the host, '.' absent. From any thread.
     std::string    map_of(ModelId model) const;
     size_t         resident_bytes(ModelId model) const;
     double         upload_wait_s() const { return waited_s; }
@@ -60,19 +65,23 @@ class Residency {
     void               evict(PlacedUnit & unit);
     void               empty();
     void               show_all_at_start();
-    void               show_at(PlacedUnit & unit, size_t offset);
-    void               start(PlacedUnit & unit, size_t offset, bool hinted);
-    std::vector<Occupied> map(const Distance & distance) const;
+    void               show_at_start(PlacedUnit & unit);
+    void               show_placed(PlacedUnit & unit);
+    void               start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted);
+    void               close_gaps();
+    void               move(const Piece & from, size_t to);
+    void               evict(const std::vector<int> & occupants);
+    std::vector<Occupant> map(const Distance & distance) const;
 
     const Device &           device;
     const bool               poison;
     BufferPtr                arena;
     std::atomic<size_t>      bytes = 0;
-    ByteWindow               window;
+    ByteWindow               window, source;
     mutable std::mutex       mutex;    // guards `models` against snapshots
     std::vector<Units>       models;   // [model]
-    std::vector<PlacedUnit*> placed;   // by offset
-    std::atomic<uint64_t>    n_evicted = 0;
+    std::vector<PlacedUnit*> placed;   // in the order of arrival
+    std::atomic<uint64_t>    n_evicted = 0, n_compactions = 0;
     std::atomic<double>      waited_s  = 0;
     Uploader                 uploader;   // last: its thread ends before what it copies into is freed
 };

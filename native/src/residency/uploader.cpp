@@ -5,6 +5,7 @@
 #include <ggml.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace agentmux {
 
@@ -15,7 +16,8 @@ constexpr size_t chunk_bytes = 8u << 20;   // 2 MiB costs bandwidth, 32 MiB cost
 }  // namespace
 
 Uploader::Uploader(const Device & device, uint64_t link_bytes_per_s)
-    : rate(link_bytes_per_s), stream(device.has_own_memory() ? ggml_backend_dev_init(device.handle(), nullptr) : nullptr), thread([this] { run(); }) {}
+    : rate(link_bytes_per_s), stream(device.has_own_memory() ? ggml_backend_dev_init(device.handle(), nullptr) : nullptr),
+      staging(stream ? ggml_backend_buft_alloc_buffer(device.host_buffer_type(), 2 * chunk_bytes) : nullptr), thread([this] { run(); }) {}
 
 Uploader::~Uploader() {
     {
@@ -114,6 +116,7 @@ void Uploader::copy(const Job & job) {
 }
 
 void Uploader::copy_weight(const Weight & weight) {
+    if (staging && !weight.page_locked) return copy_staged(weight);
     for (size_t at = 0; at < weight.bytes; at += chunk_bytes) {
         const size_t n       = std::min(chunk_bytes, weight.bytes - at);
         const double started = now_s();
@@ -124,6 +127,22 @@ void Uploader::copy_weight(const Weight & weight) {
         } else {
             ggml_backend_tensor_set(weight.tensor, from, at, n);
         }
+        if (rate) hold_to_rate(started, n);
+    }
+}
+
+void Uploader::copy_staged(const Weight & weight) {
+    char *     base  = static_cast<char *>(ggml_backend_buffer_get_base(staging.get()));
+    const auto stage = [&](size_t at) {
+        if (at < weight.bytes) std::memcpy(base + at / chunk_bytes % 2 * chunk_bytes, static_cast<const char *>(weight.host) + at, std::min(chunk_bytes, weight.bytes - at));
+    };
+    stage(0);
+    for (size_t at = 0; at < weight.bytes; at += chunk_bytes) {
+        const size_t n       = std::min(chunk_bytes, weight.bytes - at);
+        const double started = now_s();
+        ggml_backend_tensor_set_async(stream, weight.tensor, base + at / chunk_bytes % 2 * chunk_bytes, at, n);
+        stage(at + chunk_bytes);
+        ggml_backend_synchronize(stream);
         if (rate) hold_to_rate(started, n);
     }
 }

@@ -2,10 +2,12 @@
 //
 // Copies go in chunks of 8 MiB with one in flight: the computing stream's own small inputs queue behind whatever is in
 // the copy engine, and a whole model enqueued at once would hold up the very prefill that it is meant to serve.
+// What is not in page-locked memory goes through two page-locked chunks, one filled while the other is on its way.
 #pragma once
 
 #include "device/device.h"
 #include "model/units.h"
+#include "residency/placement.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -16,14 +18,14 @@
 
 namespace agentmux {
 
-enum class UnitState : uint8_t { absent, arriving, resident };
+enum class UnitState : uint8_t { absent, arriving, resident, on_host };
 
 // A unit's place in the arena. `state` may be read from anywhere; everything else belongs to the engine thread.
 struct PlacedUnit {
     const Unit *           unit   = nullptr;
     int                    model  = -1;
     int                    index  = -1;   // in its model
-    size_t                 offset = 0;
+    std::vector<Piece>     pieces;        // [weight]
     std::atomic<UnitState> state  = UnitState::absent;
 };
 
@@ -65,10 +67,12 @@ class Uploader {
     void run();
     void copy(const Job & job);
     void copy_weight(const Weight & weight);
+    void copy_staged(const Weight & weight);
     void hold_to_rate(double started_s, uint64_t bytes) const;
 
     const uint64_t          rate;
     ggml_backend_t          stream;   // null on the CPU: plain copies
+    BufferPtr               staging;  // two page-locked chunks; null on the CPU
     mutable std::mutex      mutex;    // guards everything below
     std::condition_variable wake, done;
     std::deque<Job>         wanted, hinted;

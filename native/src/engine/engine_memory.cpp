@@ -1,0 +1,223 @@
+// The engine's memory: files in host memory, contexts and the arena on the device, all within one budget.
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/engine.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+namespace agentmux {
+
+namespace {
+
+// Backends take a little more when they first see a new kind of work.
+constexpr uint64_t device_margin_bytes = 96ull << 20;
+// Contexts beyond the largest get a quarter of the budget at most: the arena serves all models, a context one.
+constexpr uint64_t context_share = 4;
+
+std::string identity(const std::string & path) {
+    struct stat s {};
+    if (stat(path.c_str(), &s) != 0) return path;
+    return std::to_string(s.st_dev) + ":" + std::to_string(s.st_ino) + ":" + std::to_string(s.st_size) + ":" + std::to_string(s.st_mtim.tv_sec) + "." +
+           std::to_string(s.st_mtim.tv_nsec);
+}
+
+}  // namespace
+
+// The file in host memory: the one that is there already, or loaded now, on the caller's thread.
+std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spec) {
+    std::lock_guard   lock(load_mutex);
+    const std::string file = identity(spec.path);
+    std::erase_if(hosts, [](const auto & entry) { return entry.second.model.expired(); });
+    if (const auto found = hosts.find(file); found != hosts.end()) {
+        if (auto host = found->second.model.lock()) return {host, found->second.id};
+    }
+    HostOptions options;
+    options.n_threads = n_threads;
+    options.vet       = config.vet;
+    options.progress  = [&](uint64_t done, uint64_t total) {
+        Event event{.kind = Event::Kind::loading};
+        event.text  = spec.model;
+        event.done  = done;
+        event.total = total;
+        events.push(std::move(event));
+    };
+    auto host   = load_host_model(spec.path, device, host_budget, options);
+    hosts[file] = {next_host_id, host};
+    return {host, next_host_id++};
+}
+
+// ---- on the engine thread -------------------------------------------------------------------------------------------
+
+void Engine::install(const std::shared_ptr<Runner> & runner) {
+    residency.resize(0);   // what is resident now can be uploaded again; the context comes first
+    const bool held_already = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
+    Runners    models       = runners;
+    models.emplace(runner->id, runner);
+    const uint64_t used_before = device.used_bytes();
+    {
+        const BufferPtr zeros = show_zeros(*runner->host);
+        if (!held_already) residency.add(runner->host_id, runner->host->units);
+        runner->make_decoder(device, residency, distances, n_threads, config.oversize);
+        runner->open(true);
+        runner->decoder().learn();
+    }
+    runner->footprint = measure(*runner, device.used_bytes() - used_before);
+    close_contexts_for(nullptr, models);
+    const size_t arena_bytes = arena_for(models);
+    require_room(models, arena_bytes);
+    residency.resize(arena_bytes);
+    {
+        std::lock_guard lock(mutex);
+        runners                   = std::move(models);
+        names[runner->spec.model] = runner->id;
+    }
+    if (runner->has_context) open_context(*runner);   // as its first turn wants it
+}
+
+// What install has done, undone; the arena is the caller's.
+void Engine::remove(const std::shared_ptr<Runner> & runner) {
+    const bool shared = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) {
+        return entry.second != runner && entry.second->host_id == runner->host_id;
+    });
+    if (!shared) residency.remove(runner->host_id);
+}
+
+// All of a model's paged tensors on one stretch of zeros: enough to make a context and to learn its graphs.
+BufferPtr Engine::show_zeros(const HostModel & host) const {
+    size_t largest = 0;
+    for (const auto & [tensor, unit] : host.unit_of) largest = std::max(largest, device.tensor_bytes(tensor));
+    BufferPtr zeros = allocate_weights(device, largest, "learning the graph");
+    for (const Unit & unit : host.units) {
+        for (const Weight & w : unit.weights) {
+            w.tensor->buffer = zeros.get();
+            w.tensor->data   = ggml_backend_buffer_get_base(zeros.get());
+        }
+    }
+    return zeros;
+}
+
+// ---- contexts -------------------------------------------------------------------------------------------------------
+
+// Bytes that contexts may take together.
+uint64_t Engine::context_allowance(const Runners & models) const {
+    std::vector<uint64_t> bytes;
+    for (const auto & [_, runner] : models) bytes.push_back(runner->footprint.context_bytes);
+    std::sort(bytes.rbegin(), bytes.rend());
+    const size_t most = config.contexts > 0 ? std::min(bytes.size(), size_t(config.contexts)) : bytes.size();
+    uint64_t     sum  = 0;
+    for (size_t i = 0; i < most; i++) {
+        if (i > 0 && budget_bytes && sum + bytes[i] > budget_bytes / context_share) break;
+        sum += bytes[i];
+    }
+    return sum;
+}
+
+uint64_t Engine::open_context_bytes() const {
+    uint64_t sum = 0;
+    for (const auto & [_, runner] : runners) sum += runner->has_context ? runner->footprint.context_bytes : 0;
+    return sum;
+}
+
+// Closes contexts, the one used longest ago first and those with turns in their slots last, until there is room for
+// `opening`'s; of all open ones where it is null.
+void Engine::close_contexts_for(const Runner * opening, const Runners & models) {
+    const uint64_t allowance = context_allowance(models);
+    while (true) {
+        uint64_t open_bytes = opening ? opening->footprint.context_bytes : 0;
+        int      n_open     = opening ? 1 : 0;
+        Runner * victim     = nullptr;
+        for (const auto & [_, runner] : models) {
+            if (!runner->has_context || runner.get() == opening) continue;
+            open_bytes += runner->footprint.context_bytes;
+            n_open++;
+            const auto value = [](const Runner & r) { return std::make_pair(r.active() > 0, r.last_step_s); };
+            if (!victim || value(*runner) < value(*victim)) victim = runner.get();
+        }
+        const bool too_many = config.contexts > 0 && n_open > config.contexts;
+        if (!victim || (open_bytes <= allowance && !too_many)) return;
+        victim->close();
+    }
+}
+
+void Engine::open_context(Runner & runner) {
+    const bool watched = !all_fit();
+    if (runner.has_context && runner.decoder().is_watched() == watched) return;
+    runner.close();
+    close_contexts_for(&runner, runners);
+    runner.open(watched);
+}
+
+// ---- the arena ------------------------------------------------------------------------------------------------------
+
+size_t Engine::weight_bytes(const std::function<bool(const Runner &)> & which) const {
+    std::set<ModelId> seen;
+    size_t            sum = 0;
+    for (const auto & [_, runner] : runners) {
+        if (which(*runner) && seen.insert(runner->host_id).second) sum += runner->weight_bytes;
+    }
+    return sum;
+}
+
+bool Engine::all_fit() const {
+    return weight_bytes([](const Runner &) { return true; }) <= residency.arena_bytes();
+}
+
+// On a device with its own memory: what the budget has to bear besides the arena.
+uint64_t Engine::taken_bytes(const Runners & models) const {
+    if (!device.has_own_memory()) return 0;
+    uint64_t open = 0;
+    for (const auto & [_, runner] : models) open += runner->has_context ? runner->footprint.context_bytes : 0;
+    return device.used_bytes() - others_bytes - residency.arena_bytes() - open + context_allowance(models) + device_margin_bytes;
+}
+
+size_t Engine::arena_for(const Runners & models) const {
+    std::set<ModelId> seen;
+    uint64_t          all = 0;
+    for (const auto & [_, runner] : models) all += seen.insert(runner->host_id).second ? runner->weight_bytes : 0;
+    if (config.arena_bytes) all = std::min<uint64_t>(all, config.arena_bytes);
+    if (!device.has_own_memory()) return budget_bytes ? std::min<uint64_t>(all, budget_bytes) : all;
+    const uint64_t taken = taken_bytes(models);
+    return std::min<uint64_t>(all, budget_bytes > taken ? budget_bytes - taken : 0) / device.alignment() * device.alignment();
+}
+
+void Engine::require_room(const Runners & models, size_t arena_bytes) const {
+    for (const auto & [_, runner] : models) {
+        const uint64_t needed = runner->footprint.min_arena_bytes;
+        if (needed <= arena_bytes) continue;
+        const uint64_t taken = taken_bytes(models);
+        throw Error(ErrorCode::never_fits,
+                    runner->spec.model + " needs " + std::to_string(taken + needed) + " bytes on the device (its largest unit takes " +
+                        std::to_string(needed) + "); the budget is " + std::to_string(budget_bytes),
+                    {{"needed_bytes", double(taken + needed)}, {"available_bytes", double(arena_bytes)}, {"budget_bytes", double(budget_bytes)}});
+    }
+}
+
+Footprint Engine::measure(Runner & runner, uint64_t context_bytes) const {
+    const llama_model * model = runner.host->model.get();
+    Footprint           f;
+    f.model        = runner.spec.model;
+    f.architecture = runner.host->file.architecture;
+    for (const Unit & unit : runner.host->units) f.unit_bytes.push_back(unit.bytes);
+    f.min_arena_bytes         = runner.decoder().min_arena_bytes();
+    f.static_bytes            = runner.host->fixed_bytes;
+    f.context_bytes           = context_bytes;
+    f.kv_bytes_per_token      = runner.decoder().kv_bytes_per_token();
+    f.host_bytes              = runner.host->host_bytes;
+    f.context_tokens          = runner.spec.context_tokens;
+    f.slots                   = runner.spec.slots;
+    f.training_context_tokens = llama_model_n_ctx_train(model);
+    const bool has_vocabulary = llama_vocab_type(runner.vocab()) != LLAMA_VOCAB_TYPE_NONE;
+    f.vocabulary_tokens       = has_vocabulary ? llama_vocab_n_tokens(runner.vocab()) : 0;
+    const char * chat         = llama_model_chat_template(model, nullptr);
+    f.has_chat_template       = chat != nullptr;
+    f.chat_template           = chat ? chat : "";
+    const auto text           = [&](llama_token t) { return has_vocabulary && t >= 0 ? std::string(llama_vocab_get_text(runner.vocab(), t)) : ""; };
+    f.bos_text                = text(llama_vocab_bos(runner.vocab()));
+    f.eos_text                = text(llama_vocab_eos(runner.vocab()));
+    return f;
+}
+
+}  // namespace agentmux
