@@ -47,10 +47,7 @@ bool Slots::admit(std::unique_ptr<Turn> & turn, Decoder & decoder) {
     const std::optional<int> chosen = choose(*turn);
     if (!chosen) return false;
     Slot & slot = slots[size_t(*chosen)];
-    if (slot.kept != turn->kv_name()) {
-        store_slot(*chosen, decoder);
-        fetch(*chosen, *turn, decoder);
-    }
+    if (slot.kept != turn->kv_name()) fetch(*chosen, *turn, decoder);
     // At least one token is computed, because its logits are wanted.
     const int reusable = std::min(common_prefix(slot.tokens, *turn), turn->size() - 1);
     turn->cached       = decoder.keep_prefix(*chosen, int(slot.tokens.size()), reusable);
@@ -66,23 +63,26 @@ bool Slots::admit(std::unique_ptr<Turn> & turn, Decoder & decoder) {
     return true;
 }
 
+// What comes is taken out of the store before what goes is put there: where memory is short, it would be the one to go.
 void Slots::fetch(int slot, const Turn & turn, Decoder & decoder) {
-    if (auto stored = store.take({runner, turn.kv_name()})) {
-        if (decoder.load(slot, stored->state)) slots[size_t(slot)].tokens = std::move(stored->tokens);
-    } else if (!turn.request.fork.empty()) {
-        fetch_fork(slot, turn.request.fork, decoder);
+    std::optional<StoredSession> stored = store.take({runner, turn.kv_name()});
+    store_slot(slot, decoder);
+    if (!stored && !turn.request.fork.empty()) {
+        if (copy_from_slot(slot, turn.request.fork, decoder)) return;
+        if (const StoredSession * source = store.find({runner, turn.request.fork})) stored = *source;
     }
+    if (stored && decoder.load(slot, stored->state)) slots[size_t(slot)].tokens = std::move(stored->tokens);
 }
 
-void Slots::fetch_fork(int slot, const std::string & from, Decoder & decoder) {
+bool Slots::copy_from_slot(int slot, const std::string & from, Decoder & decoder) {
     for (int i = 0; i < size(); i++) {
         const Slot & other = slots[size_t(i)];
         if ((other.turn ? other.turn->kv_name() : other.kept) != from) continue;
         slots[size_t(slot)].tokens = other.turn ? other.turn->cached_tokens() : other.tokens;
-        return decoder.copy(i, slot);
+        decoder.copy(i, slot);
+        return true;
     }
-    const StoredSession * stored = store.find({runner, from});
-    if (stored && decoder.load(slot, stored->state)) slots[size_t(slot)].tokens = stored->tokens;
+    return false;
 }
 
 std::unique_ptr<Turn> Slots::release(int index, bool keep, Decoder & decoder) {

@@ -52,7 +52,7 @@ class Slots {
     std::optional<int> choose(const Turn & turn) const;
     void store_slot(int slot, Decoder & decoder);
     void fetch(int slot, const Turn & turn, Decoder & decoder);
-    void fetch_fork(int slot, const std::string & from, Decoder & decoder);
+    bool copy_from_slot(int slot, const std::string & from, Decoder & decoder);
     void empty(int slot, Decoder & decoder);
     void count();
 
