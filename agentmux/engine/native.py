@@ -34,7 +34,7 @@ from agentmux.engine.base import (
     TurnStarted,
     TurnStats,
 )
-from agentmux.errors import EngineError, from_code
+from agentmux.errors import ConfigError, EngineError, from_code
 
 LLAMA_CPP_PYTHON_VERSION = "0.3.36"
 """The extension is compiled against this version's headers; structures change between versions."""
@@ -54,6 +54,9 @@ class NativeEngine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         _require_pinned_version()
         config = config or EngineConfig()
+        for name in ("device_bytes", "arena_bytes", "host_bytes", "contexts", "threads", "link_bytes_per_s"):
+            if (value := getattr(config, name)) is not None and value < 0:
+                raise ConfigError(f"{name} is {value}; it must not be negative")
         native = _native.EngineConfig()
         native.device = config.device
         native.device_bytes = config.device_bytes or 0

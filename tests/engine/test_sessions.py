@@ -1,4 +1,4 @@
-"""Conversations keep their KV cache: between turns, in host memory, forked, parked; and nothing of it shows in the output."""
+"""Conversations keep their KV cache: between turns, in host memory, forked, parked; their output does not show it."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_a_session_that_went_to_host_memory_and_back(name: str, model_folder: Pa
 
 @pytest.mark.parametrize("name", ["llama", "falcon-h1", "gemma3"])
 def test_more_sessions_than_slots(name: str, model_folder: Path, make_engine: MakeEngine) -> None:
-    """The same tokens as with a slot for each. (Sessions that share a context lie in its cells in another order, so that
-    sums differ in their last bits.)"""
+    """The same tokens as with a slot for each. (Sessions that share a context lie in its cells in another order, so
+    that sums differ in their last bits.)"""
     roomy, tight = _two_models(name, model_folder, make_engine, (5, 2))
     names = ("a", "b", "c", "d", "e")
     outcomes = [_conversations(engine, ("m", "n"), names) for engine in (roomy, tight)]
