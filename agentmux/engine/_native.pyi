@@ -11,8 +11,16 @@ class NativeError(Exception):
 def error_code_names() -> list[str]:
     """All codes that a NativeError or a failed turn may carry."""
 
+class WideIntegers:
+    """An array of 64-bit integers in the metadata of a random model."""
+
+    def __init__(self, values: Sequence[int]) -> None: ...
+
 def write_random_model(
-    path: str, metadata: Mapping[str, bool | int | float | str | Sequence[int] | Sequence[str]], seed: int
+    path: str,
+    metadata: Mapping[str, bool | int | float | str | WideIntegers | Sequence[int] | Sequence[float] | Sequence[str]],
+    seed: int,
+    left_out: str = "",
 ) -> None:
     """
     Writes a GGUF file of random weights for the architecture that the metadata describes.

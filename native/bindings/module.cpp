@@ -191,7 +191,9 @@ NB_MODULE(_native, m) {
         },
         native_error.ptr());
     m.def("error_code_names", &error_code_names, "All codes that a NativeError or a failed turn may carry.");
-    m.def("write_random_model", &write_random_model, "path"_a, "metadata"_a, "seed"_a, ReleaseGil(),
+    nb::class_<WideIntegers>(m, "WideIntegers", "An array of 64-bit integers in the metadata of a random model.")
+        .def("__init__", [](WideIntegers * self, std::vector<uint64_t> values) { new (self) WideIntegers{std::move(values)}; }, "values"_a);
+    m.def("write_random_model", &write_random_model, "path"_a, "metadata"_a, "seed"_a, "left_out"_a = "", ReleaseGil(),
           "Writes a GGUF file of random weights for the architecture that the metadata describes.");
     bind_requests(m);
     bind_events(m);

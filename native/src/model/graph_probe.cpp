@@ -15,6 +15,8 @@ namespace {
 struct Probe {
     std::vector<SeenWeight>              seen;
     std::map<const ggml_tensor *, size_t> index;   // weight -> in `seen`
+    int64_t                              n_vocab = 0;
+    bool                                 scores  = false;   // some node has a value for each token of the vocabulary
 };
 
 void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int operand, bool direct) {
@@ -27,9 +29,11 @@ void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int ope
 }
 
 bool on_node(ggml_tensor * node, bool, void * user) {
+    Probe & probe = *static_cast<Probe *>(user);
+    probe.scores  = probe.scores || node->ne[0] == probe.n_vocab;
     for (int i = 0; i < GGML_MAX_SRC; i++) {
         for (ggml_tensor * t = node->src[i]; t; t = t->view_src) {
-            if (is_weight(t)) note(*static_cast<Probe *>(user), t, node, i, t == node->src[i]);
+            if (is_weight(t)) note(probe, t, node, i, t == node->src[i]);
         }
     }
     return false;
@@ -45,6 +49,7 @@ bool is_weight(const ggml_tensor * tensor) {
 std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads) {
     const LogCapture     log;
     Probe                probe;
+    probe.n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     llama_context_params params = llama_context_default_params();
     params.n_ctx                = 32;
     params.n_batch = params.n_ubatch = 2;
@@ -55,6 +60,8 @@ std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threa
     params.cb_eval_user_data               = &probe;
     const llama_context_ptr context(llama_init_from_model(model, params));
     if (!context) throw Error(ErrorCode::model_unsupported, "llama.cpp makes no context for this model: " + log.last_error());
+    // Encoders; llama.cpp would end the process over the first batch that does not ask for all outputs.
+    if (!llama_get_memory(context.get())) throw Error(ErrorCode::model_unsupported, "this model keeps no memory of earlier tokens and generates no text");
     llama_token tokens[2] = {0, 1};
     // One token, as in decoding, and two, as in prefill: some architectures build different graphs.
     for (int n : {1, 2}) {
@@ -62,6 +69,7 @@ std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threa
             throw Error(ErrorCode::model_unsupported, "llama.cpp cannot decode with this model: " + log.last_error());
         }
     }
+    if (!probe.scores) throw Error(ErrorCode::model_unsupported, "this model computes no scores of tokens and generates no text");
     return probe.seen;
 }
 

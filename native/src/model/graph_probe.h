@@ -15,7 +15,8 @@ struct SeenWeight {
 };
 
 // Weights in the order of first use. Runs a throw-away context on the CPU, with the weights where they are.
-// Throws Error(model_unsupported) where llama.cpp cannot make a context or decode.
+// Throws Error(model_unsupported) where llama.cpp cannot make a context or decode, and where the model does
+// not generate text: it keeps nothing of earlier tokens, or computes no scores of tokens.
 std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads);
 
 // Whether a tensor is a weight of a loaded model (and not an activation, a view or part of a KV cache).
