@@ -108,7 +108,7 @@ def test_a_file_that_was_replaced_is_another_file(tmp_path: Path, model_folder: 
 
 
 def test_a_shared_file_in_the_smallest_arena(model_folder: Path, make_engine: MakeEngine) -> None:
-    """Two models on one file, with contexts that come and go, and units left to the CPU by one and wanted by the other."""
+    """Two models on one file, with contexts that come and go, units left to the CPU by one and wanted by the other."""
     path = random_models.write("falcon-h1", model_folder)
     expected = _expected(path)
     footprint = make_engine(None).load(spec(path))
