@@ -63,7 +63,7 @@ class Runner {
 
     std::vector<Span> compose(std::vector<PassToken> & batch) const;
     void              advance_turn(const Span & span);
-    void              accept(int slot, llama_token token);
+    void              accept(int slot, llama_token token, const float * logits);
     void              show(Turn & turn, const std::string & text);
     void              finish(int slot, const std::string & reason);
     void              fail(int slot, const Error & error);

@@ -21,6 +21,7 @@ struct Turn {
 
     int                      prefilled = 0;   // prompt tokens in the KV cache
     std::vector<llama_token> generated;
+    std::vector<TokenLogprob> logprobs;       // [generated], or empty unless asked for
     size_t                   reported = 0;    // of `generated`, tokens that went up as text
     std::string              text;            // that went up
     TurnStats                stats;

@@ -1,6 +1,7 @@
 // Values that cross the seam; agentmux/engine/base.py holds their Python twins, with the meaning of each field.
 #pragma once
 
+#include "sample/logits.h"
 #include "sample/sampler.h"
 
 #include <cstdint>
@@ -37,6 +38,8 @@ struct Footprint {
     std::string           chat_template, bos_text, eos_text;
 };
 
+constexpr int max_logprobs = 20;   // as OpenAI's interface has it
+
 struct TurnRequest {
     uint64_t                 turn = 0;
     std::string              model;
@@ -45,9 +48,10 @@ struct TurnRequest {
     std::vector<int32_t>     tokens;
     int                      max_tokens = 512;
     SamplingParams           sampling;
-    std::string              grammar;
+    std::string              grammar, grammar_after;
     std::vector<std::string> stop;
     bool                     ignore_eos = false;
+    int                      logprobs   = -1;   // alternatives reported for each token; -1: nothing is
 };
 
 struct TurnStats {
@@ -65,6 +69,7 @@ struct Event {
     int                           done_tokens = 0, total_tokens = 0;   // prefill
     std::string                   text{};                                // text: the delta; finished: all of it; failed: the message
     std::vector<int32_t>          tokens{};
+    std::vector<TokenLogprob>     logprobs{};   // [tokens], or empty unless asked for
     std::string                   reason{};   // finished: stop, length, cancelled; failed: an error code
     TurnStats                     stats{};
     std::map<std::string, double> numbers{};
