@@ -14,10 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from agentmux.errors import RequestInvalid
 from agentmux.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Oversize = Literal["auto", "stream", "host"]
+MAX_LOGPROBS = 20
+"""As OpenAI's interface has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,10 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """One model call. ``turn`` is chosen by the caller and must be unique in this engine."""
+    """One model call. ``turn`` is chosen by the caller and must be unique in this engine.
+
+    Raises RequestInvalid at once where ``logprobs`` is out of range or ``grammar_after`` has no grammar or is empty.
+    """
 
     turn: int
     model: str
@@ -111,7 +117,8 @@ class TurnRequest:
     max_tokens: int = 512
     sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: str | None = None
-    """GBNF with the root rule ``root``; the answer is constrained to it from its first token."""
+    """GBNF with the root rule ``root``; the answer is constrained to it from its first token. It cannot end before the
+    grammar is satisfied, except by ``max_tokens``, ``stop``, cancellation or the end of the context."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; found across token borders, not emitted."""
     ignore_eos: bool = False
@@ -122,6 +129,20 @@ class TurnRequest:
     run one after the other."""
     fork: str | None = None
     """Where the session has no KV cache yet, it begins with a copy of this session's."""
+    grammar_after: str | None = None
+    """The grammar holds behind this text only, for example ``</think>``; before it the answer is free. It is looked for
+    in the answer, across token borders, and special tokens count with their text. A token that goes past it is chosen
+    only if the grammar can begin with the rest of that token. If the model ends its answer before the text has come,
+    the turn ends as usual, with ``stop``, and no grammar has held: look for the text to know."""
+    logprobs: int | None = None
+    """Report each token's log-probability and those of this many likeliest tokens, 0 to 20, from the softmax of the
+    model's logits before anything of ``sampling`` or a grammar changed them. None: nothing is computed or reported."""
+
+    def __post_init__(self) -> None:
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise RequestInvalid(f"logprobs={self.logprobs} is outside 0 to {MAX_LOGPROBS}")
+        if self.grammar_after is not None and not (self.grammar and self.grammar_after):
+            raise RequestInvalid("grammar_after needs a grammar, and some text to begin it after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +186,24 @@ class PrefillProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely the model found a token, as natural logarithms of probabilities."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """(token, its log-probability) of the likeliest tokens, likeliest first; as many as asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """New text (whole UTF-8 characters only) and the tokens sampled since the last delta."""
 
     turn: int
     text: str
     tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """[tokens] if they were asked for, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +239,8 @@ class TurnFinished:
     text: str
     tokens: tuple[int, ...]
     stats: TurnStats
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """[tokens] if they were asked for, else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from agentmux.engine.base import (
     ModelStats,
     PrefillProgress,
     TextDelta,
+    TokenLogprob,
     TurnFailed,
     TurnFinished,
     TurnParked,
@@ -35,6 +36,7 @@ from agentmux.engine.base import (
     TurnStats,
 )
 from agentmux.errors import ConfigError, EngineError, from_code
+from agentmux.sampling import SamplingParams
 
 LLAMA_CPP_PYTHON_VERSION = "0.3.36"
 """The extension is compiled against this version's headers; structures change between versions."""
@@ -43,6 +45,7 @@ _FIELDS_OF_TURN_STATS = tuple(TurnStats.__dataclass_fields__)
 _FIELDS_OF_FOOTPRINT = tuple(f for f in Footprint.__dataclass_fields__ if f not in ("unit_bytes", "chat_template"))
 _FIELDS_OF_ENGINE_STATS = tuple(f for f in EngineStats.__dataclass_fields__ if f != "models")
 _FIELDS_OF_MODEL_STATS = tuple(ModelStats.__dataclass_fields__)
+_FIELDS_OF_SAMPLING_PARAMS = tuple(SamplingParams.__dataclass_fields__)
 
 
 class NativeEngine:
@@ -169,11 +172,13 @@ def _native_request(request: TurnRequest) -> _native.TurnRequest:
     else:
         native.tokens = list(request.prompt)
     native.grammar = request.grammar or ""
+    native.grammar_after = request.grammar_after or ""
+    native.logprobs = -1 if request.logprobs is None else request.logprobs
     native.stop = list(request.stop)
     native.session = request.session or ""
     native.fork = request.fork or ""
     sampling = _native.SamplingParams()
-    for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed"):
+    for name in _FIELDS_OF_SAMPLING_PARAMS:
         setattr(sampling, name, getattr(request.sampling, name))
     native.sampling = sampling
     return native
@@ -187,7 +192,7 @@ def _event(event: _native.Event) -> EngineEvent:
     if event.kind == kind.prefill:
         return PrefillProgress(event.turn, event.done, event.total)
     if event.kind == kind.text:
-        return TextDelta(event.turn, text, tuple(event.tokens))
+        return TextDelta(event.turn, text, tuple(event.tokens), _logprobs(event))
     if event.kind == kind.loading:
         return LoadProgress(text, event.done, event.total)
     if event.kind == kind.parked:
@@ -197,5 +202,9 @@ def _event(event: _native.Event) -> EngineEvent:
     if event.kind == kind.finished:
         stats = TurnStats(**_fields(event.stats, _FIELDS_OF_TURN_STATS))
         reason = cast(FinishReason, event.reason)
-        return TurnFinished(event.turn, reason, text, tuple(event.tokens), stats)
+        return TurnFinished(event.turn, reason, text, tuple(event.tokens), stats, _logprobs(event))
     return TurnFailed(event.turn, event.reason, text, dict(event.numbers))
+
+
+def _logprobs(event: _native.Event) -> tuple[TokenLogprob, ...]:
+    return tuple(TokenLogprob(one.token, one.logprob, tuple(one.top)) for one in event.logprobs)

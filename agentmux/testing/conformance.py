@@ -32,7 +32,8 @@ from agentmux.engine.base import (
     TurnResumed,
     TurnStarted,
 )
-from agentmux.errors import AgentmuxError, ConfigError, EngineError, ModelNotFound
+from agentmux.errors import AgentmuxError, ConfigError, EngineError, ModelNotFound, RequestInvalid
+from agentmux.sampling import SamplingParams
 
 MakeEngine = Callable[[], Engine]
 PATIENCE_S = 120.0
@@ -74,6 +75,29 @@ def check_greedy_turns_repeat(make_engine: MakeEngine, spec: LoadSpec) -> None:
         assert isinstance(first, TurnFinished)
         assert isinstance(second, TurnFinished)
         assert (first.text, first.tokens) == (second.text, second.tokens)
+
+
+def check_logprobs(make_engine: MakeEngine, spec: LoadSpec) -> None:
+    """Asked for, they stand beside each token, at the end and with each delta; else there are none."""
+    with _loaded(make_engine, spec) as engine:
+        for turn, wanted in ((1, None), (2, 0), (3, 3)):
+            engine.submit(TurnRequest(turn, spec.model, "Hello", max_tokens=8, logprobs=wanted))
+            events = _until_ended(engine, {turn})
+            end = events[-1]
+            assert isinstance(end, TurnFinished), end
+            _check_logprobs(end, wanted)
+            for event in events:
+                if isinstance(event, TextDelta):
+                    _check_logprobs(event, wanted)
+
+
+def check_bias_outside_the_vocabulary(make_engine: MakeEngine, spec: LoadSpec) -> None:
+    """A token id that the model lacks is RequestInvalid, says which, and no turn begins."""
+    with _loaded(make_engine, spec) as engine:
+        sampling = SamplingParams(logit_bias={2**31 - 1: 1.0})
+        _must_raise(RequestInvalid, lambda: engine.submit(TurnRequest(1, spec.model, "Hello", sampling=sampling)))
+        assert engine.poll() == []
+        _check_still_works(engine, spec)
 
 
 def check_cancel_while_running(make_engine: MakeEngine, spec: LoadSpec) -> None:
@@ -203,6 +227,8 @@ CHECKS = (
     check_a_turn_finishes,
     check_many_turns_end_once_each,
     check_greedy_turns_repeat,
+    check_logprobs,
+    check_bias_outside_the_vocabulary,
     check_cancel_while_running,
     check_cancel_while_waiting,
     check_park_and_resume,
@@ -260,6 +286,17 @@ def _check_order(events: list[TurnEvent], turn: int) -> None:
     assert stages == sorted(stages), f"events out of order: {events}"
     assert stages.count(0) <= 1, f"more than one start: {events}"
     assert stages.count(3) == 1, f"not exactly one end: {events}"
+
+
+def _check_logprobs(event: TextDelta | TurnFinished, wanted: int | None) -> None:
+    if wanted is None:
+        assert event.logprobs == (), event
+        return
+    assert tuple(one.token for one in event.logprobs) == event.tokens, event
+    for one in event.logprobs:
+        assert one.logprob <= 0, one
+        assert len(one.top) <= wanted, one
+        assert list(one.top) == sorted(one.top, key=lambda entry: -entry[1]), one
 
 
 def _check_cancelled(events: list[TurnEvent], turn: int) -> None:

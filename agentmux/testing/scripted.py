@@ -16,6 +16,7 @@ from agentmux.engine.base import (
     ModelStats,
     PrefillProgress,
     TextDelta,
+    TokenLogprob,
     TurnFailed,
     TurnFinished,
     TurnParked,
@@ -24,7 +25,7 @@ from agentmux.engine.base import (
     TurnStarted,
     TurnStats,
 )
-from agentmux.errors import ConfigError, EngineError, ModelNotFound
+from agentmux.errors import ConfigError, EngineError, ModelNotFound, RequestInvalid
 
 
 class ScriptError(AssertionError):
@@ -152,9 +153,17 @@ class ScriptedEngine:
         del self._models[model]
 
     def submit(self, request: TurnRequest) -> None:
-        """Take the script's next step for this model. Raises ScriptError where there is none."""
+        """Take the script's next step for this model. Raises ScriptError where there is none.
+
+        Of the sampling, only the ids in ``logit_bias`` are looked at, as every engine must.
+        """
         self._check_open()
         model = self._model(request.model)
+        for token in request.sampling.logit_bias:
+            if token >= model.footprint.vocabulary_tokens:
+                raise RequestInvalid(
+                    f"logit_bias: token id {token} is outside the vocabulary of {model.footprint.vocabulary_tokens}"
+                )
         if request.turn in self._turns:
             raise ScriptError(f"turn {request.turn} was submitted before")
         step = self._next_step(request)
@@ -323,23 +332,32 @@ class ScriptedEngine:
             return
         self._emit(PrefillProgress(turn, step.prompt_tokens, step.prompt_tokens))
         for chunk in step.chunks or ((step.text,) if step.text else ()):
-            self._emit(TextDelta(turn, chunk, _tokens(chunk)))
+            tokens = _tokens(chunk)
+            self._emit(TextDelta(turn, chunk, tokens, _logprobs(request, tokens)))
         model.running[turn] = (request, step)
         if not step.hold:
             self._finish(model, turn, None)
 
     def _finish(self, model: _Model, turn: int, reason: FinishReason | None) -> None:
-        _, answer = model.running.pop(turn)
+        request, answer = model.running.pop(turn)
         tokens = _tokens(answer.text)
         stats = TurnStats(prompt_tokens=answer.prompt_tokens, generated_tokens=len(tokens))
         self._steps += 1 + len(tokens)
-        self._emit(TurnFinished(turn, reason or answer.reason, answer.text, tokens, stats))
+        logprobs = _logprobs(request, tokens)
+        self._emit(TurnFinished(turn, reason or answer.reason, answer.text, tokens, stats, logprobs))
         self._fill(model)
 
     def _emit(self, event: EngineEvent) -> None:
         if not self._events:
             os.write(self._writer, b"!")
         self._events.append(event)
+
+
+def _logprobs(request: TurnRequest, tokens: tuple[int, ...]) -> tuple[TokenLogprob, ...]:
+    """A script is certain of each token, if anyone asks."""
+    if request.logprobs is None:
+        return ()
+    return tuple(TokenLogprob(token, 0.0, ((token, 0.0),) * min(request.logprobs, 1)) for token in tokens)
 
 
 def _tokens(text: str) -> tuple[int, ...]:

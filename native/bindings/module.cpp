@@ -1,6 +1,7 @@
 // The Python extension: values in, values out, no logic. The GIL is released wherever a call may wait.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
@@ -46,9 +47,14 @@ void bind_requests(nb::module_ & m) {
         .def(nb::init<>())
         .def_rw("temperature", &SamplingParams::temperature)
         .def_rw("top_k", &SamplingParams::top_k)
+        .def_rw("typical_p", &SamplingParams::typical_p)
         .def_rw("top_p", &SamplingParams::top_p)
         .def_rw("min_p", &SamplingParams::min_p)
         .def_rw("repeat_penalty", &SamplingParams::repeat_penalty)
+        .def_rw("frequency_penalty", &SamplingParams::frequency_penalty)
+        .def_rw("presence_penalty", &SamplingParams::presence_penalty)
+        .def_rw("repeat_last_n", &SamplingParams::repeat_last_n)
+        .def_rw("logit_bias", &SamplingParams::logit_bias)
         .def_rw("seed", &SamplingParams::seed);
     nb::class_<TurnRequest>(m, "TurnRequest")
         .def(nb::init<>())
@@ -60,10 +66,12 @@ void bind_requests(nb::module_ & m) {
         .def_rw("max_tokens", &TurnRequest::max_tokens)
         .def_rw("sampling", &TurnRequest::sampling)
         .def_rw("grammar", &TurnRequest::grammar)
+        .def_rw("grammar_after", &TurnRequest::grammar_after)
         .def_rw("stop", &TurnRequest::stop)
         .def_rw("ignore_eos", &TurnRequest::ignore_eos)
         .def_rw("session", &TurnRequest::session)
-        .def_rw("fork", &TurnRequest::fork);
+        .def_rw("fork", &TurnRequest::fork)
+        .def_rw("logprobs", &TurnRequest::logprobs);
 }
 
 void bind_events(nb::module_ & m) {
@@ -79,6 +87,10 @@ void bind_events(nb::module_ & m) {
         .def_ro("uploaded_bytes", &TurnStats::uploaded_bytes)
         .def_ro("switched", &TurnStats::switched)
         .def_ro("logits_crc32", &TurnStats::logits_crc32);
+    nb::class_<TokenLogprob>(m, "TokenLogprob")
+        .def_ro("token", &TokenLogprob::token)
+        .def_ro("logprob", &TokenLogprob::logprob)
+        .def_ro("top", &TokenLogprob::top);
     nb::enum_<Event::Kind>(m, "EventKind")
         .value("started", Event::Kind::started)
         .value("prefill", Event::Kind::prefill)
@@ -96,6 +108,7 @@ void bind_events(nb::module_ & m) {
         // Bytes, because a model may end in the middle of a character; Python decides what to show then.
         .def_prop_ro("text", [](const Event & e) { return nb::bytes(e.text.data(), e.text.size()); })
         .def_ro("tokens", &Event::tokens)
+        .def_ro("logprobs", &Event::logprobs)
         .def_ro("reason", &Event::reason)
         .def_ro("stats", &Event::stats)
         .def_ro("numbers", &Event::numbers);

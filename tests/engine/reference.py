@@ -53,12 +53,14 @@ class Reference:
         assert n >= 0
         return list(buffer[:n])
 
+    def logits(self, prompt: list[int]) -> np.ndarray:
+        """[vocabulary] for the token behind the prompt."""
+        self._prefill(prompt)
+        return np.array(self._row())
+
     def greedy(self, prompt: list[int], n_tokens: int, *, stop_at_end: bool = False) -> Greedy:
         """Prefill in chunks of ``batch_tokens``, then the most likely token ``n_tokens`` times."""
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
-        for start in range(0, len(prompt), self._batch_tokens):
-            chunk = prompt[start : start + self._batch_tokens]
-            self._decode(chunk, start, wants_logits=start + len(chunk) == len(prompt))
+        self._prefill(prompt)
         tokens: list[int] = []
         crc = 0
         while True:
@@ -73,9 +75,18 @@ class Reference:
             self._decode([token], len(prompt) + len(tokens) - 1, wants_logits=True)
         return Greedy(tuple(tokens), crc)
 
-    def _logits(self, crc: int) -> tuple[int, int]:
+    def _prefill(self, prompt: list[int]) -> None:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        for start in range(0, len(prompt), self._batch_tokens):
+            chunk = prompt[start : start + self._batch_tokens]
+            self._decode(chunk, start, wants_logits=start + len(chunk) == len(prompt))
+
+    def _row(self) -> np.ndarray:
         pointer = llama_cpp.llama_get_logits_ith(self._context, -1)
-        row = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+
+    def _logits(self, crc: int) -> tuple[int, int]:
+        row = self._row()
         return int(row.argmax()), zlib.crc32(row.tobytes(), crc)
 
     def _decode(self, tokens: list[int], start: int, *, wants_logits: bool) -> None:

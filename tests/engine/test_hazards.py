@@ -202,11 +202,37 @@ def test_requests_that_cannot_be_run(request_: TurnRequest, loaded: NativeEngine
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", -1), ("temperature", float("nan")), ("top_p", 1.1), ("top_k", -1), ("min_p", 2), ("seed", -1)],
+    [
+        ("temperature", -1),
+        ("temperature", float("nan")),
+        ("temperature", "hot"),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("top_k", True),
+        ("min_p", 2),
+        ("typical_p", -0.1),
+        ("repeat_penalty", 0),
+        ("frequency_penalty", float("inf")),
+        ("presence_penalty", float("nan")),
+        ("repeat_last_n", -2),
+        ("seed", -1),
+        ("seed", 1.5),
+        ("seed", 2**32 - 1),
+        ("logit_bias", {3: float("nan")}),
+        ("logit_bias", {3: float("inf")}),
+        ("logit_bias", {-1: 1.0}),
+        ("logit_bias", {"a": 1.0}),
+    ],
 )
 def test_sampling_values_that_cannot_be_meant(field: str, value: float) -> None:
     with pytest.raises(errors.RequestInvalid, match=field):
         SamplingParams(**{field: value})
+
+
+@pytest.mark.parametrize("logprobs", [-1, 21])
+def test_more_alternatives_than_are_reported(logprobs: int) -> None:
+    with pytest.raises(errors.RequestInvalid, match="logprobs"):
+        TurnRequest(1, "m", (1,), logprobs=logprobs)
 
 
 def test_an_unknown_model_and_an_unknown_turn(loaded: NativeEngine) -> None:

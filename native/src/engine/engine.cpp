@@ -142,8 +142,11 @@ void Engine::submit(const TurnRequest & request) {
     for (const std::string & stop : request.stop) {
         if (stop.empty()) throw Error(ErrorCode::request_invalid, "a stop string is empty");
     }
+    if (request.logprobs < -1 || request.logprobs > max_logprobs) {
+        throw Error(ErrorCode::request_invalid, "logprobs=" + std::to_string(request.logprobs) + " is outside 0 to " + std::to_string(max_logprobs));
+    }
     auto turn = std::make_shared<std::unique_ptr<Turn>>(std::make_unique<Turn>(
-        request, runner->tokenize(request), Sampler(runner->vocab(), request.sampling, request.grammar, request.ignore_eos)));
+        request, runner->tokenize(request), Sampler(runner->vocab(), request.sampling, {request.grammar, request.grammar_after}, request.ignore_eos)));
     post([this, runner, turn] {
         if (runners.count(runner->id)) {
             runner->enqueue(std::move(*turn));

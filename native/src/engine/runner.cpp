@@ -224,14 +224,17 @@ void Runner::advance_turn(const Span & span) {
     if (span.output < 0) return;
     const float * logits = the_decoder->logits(span.output);
     if (hash_logits) turn.stats.logits_crc32 = crc32(turn.stats.logits_crc32, logits, size_t(llama_vocab_n_tokens(vocab())) * sizeof(float));
-    accept(span.slot, turn.sampler.sample(logits));
+    accept(span.slot, turn.sampler.sample(logits), logits);
 }
 
-void Runner::accept(int slot, llama_token token) {
+void Runner::accept(int slot, llama_token token, const float * logits) {
     Turn & turn = *the_slots.turn(slot);
     if (turn.generated.empty()) turn.stats.time_to_first_token_s = now_s() - turn.submitted_s;
     if (!turn.request.ignore_eos && llama_vocab_is_eog(vocab(), token)) return finish(slot, "stop");
     turn.generated.push_back(token);
+    if (turn.request.logprobs >= 0) {
+        turn.logprobs.push_back(token_logprob(logits, size_t(llama_vocab_n_tokens(vocab())), token, size_t(turn.request.logprobs)));
+    }
     turn.stats.generated_tokens++;
     show(turn, turn.assembler.add(piece(token)));
     if (turn.assembler.stopped()) return finish(slot, "stop");
@@ -243,6 +246,7 @@ void Runner::show(Turn & turn, const std::string & text) {
     Event event{.kind = Event::Kind::text, .turn = turn.request.turn};
     event.text = text;
     event.tokens.assign(turn.generated.begin() + long(turn.reported), turn.generated.end());
+    if (!turn.logprobs.empty()) event.logprobs.assign(turn.logprobs.begin() + long(turn.reported), turn.logprobs.end());
     turn.reported = turn.generated.size();
     turn.text += text;
     events.push(std::move(event));
@@ -261,6 +265,7 @@ void Runner::push_finished(Turn & turn, const std::string & reason) {
     Event event{.kind = Event::Kind::finished, .turn = turn.request.turn};
     event.text   = turn.text;
     event.tokens = turn.generated;
+    event.logprobs = turn.logprobs;
     event.reason = reason;
     event.stats  = turn.stats;
     events.push(std::move(event));

@@ -78,7 +78,7 @@ class Runner {
     std::vector<Span> compose(std::vector<PassToken> & batch) const;
     void              add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const;
     void              advance_turn(const Span & span);
-    void              accept(int slot, llama_token token);
+    void              accept(int slot, llama_token token, const float * logits);
     void              show(Turn & turn, const std::string & text);
     void              finish(int slot, const std::string & reason);
     void              push_finished(Turn & turn, const std::string & reason);

@@ -22,6 +22,7 @@ struct Turn {
     int                      cached = 0;      // tokens of the sequence in the KV cache
     bool                     started = false;
     std::vector<llama_token> generated;
+    std::vector<TokenLogprob> logprobs;       // [generated], or empty unless asked for
     size_t                   reported = 0;    // of `generated`, tokens that went up as text
     std::string              text;            // that went up
     TurnStats                stats;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kv/oversize.h"
+#include "sample/logits.h"
 #include "sample/sampler.h"
 
 #include <cstdint>
@@ -41,6 +42,8 @@ struct Footprint {
     std::string           chat_template, bos_text, eos_text;
 };
 
+constexpr int max_logprobs = 20;   // as OpenAI's interface has it
+
 struct TurnRequest {
     uint64_t                 turn = 0;
     std::string              model;
@@ -49,11 +52,12 @@ struct TurnRequest {
     std::vector<int32_t>     tokens;
     int                      max_tokens = 512;
     SamplingParams           sampling;
-    std::string              grammar;
+    std::string              grammar, grammar_after;
     std::vector<std::string> stop;
     bool                     ignore_eos = false;
     std::string              session;   // keeps its KV cache under this name; empty: does not
     std::string              fork;      // a new session begins with a copy of this one's
+    int                      logprobs   = -1;   // alternatives reported for each token; -1: nothing is
 };
 
 struct TurnStats {
@@ -71,6 +75,7 @@ struct Event {
     uint64_t                      done = 0, total = 0;   // prefill: tokens; loading: bytes
     std::string                   text{};                  // text: the delta; finished: all of it; failed: the message; loading: the model
     std::vector<int32_t>          tokens{};
+    std::vector<TokenLogprob>     logprobs{};   // [tokens], or empty unless asked for
     std::string                   reason{};   // finished: stop, length, cancelled; failed: an error code
     TurnStats                     stats{};
     std::map<std::string, double> numbers{};
