@@ -41,7 +41,9 @@ class Value:
         if self.type is not Type.ARRAY:
             return struct.pack("<I", self.type) + _packed(self.type, self.data)
         assert self.of is not None
-        return struct.pack("<IIQ", self.type, self.of, len(self.data)) + b"".join(_packed(self.of, v) for v in self.data)
+        return struct.pack("<IIQ", self.type, self.of, len(self.data)) + b"".join(
+            _packed(self.of, v) for v in self.data
+        )
 
 
 def _packed(kind: Type, data: Any) -> bytes:
@@ -100,11 +102,11 @@ class File:
 
 
 def read(path: Path) -> File:
-    """A sound file's contents."""
+    """A sound file's contents; without empty arrays, of which the package does not tell the type."""
     reader = gguf.GGUFReader(str(path))
     file = File()
     for name, entry in reader.fields.items():
-        if name.startswith("GGUF."):
+        if name.startswith("GGUF.") or (entry.types[0] is Type.ARRAY and not entry.data):
             continue
         of = entry.types[-1] if entry.types[0] is Type.ARRAY else None
         file.metadata[name] = Value(entry.types[0], _contents(entry, of), of)
@@ -123,6 +125,13 @@ def _contents(entry: gguf.ReaderField, of: Type | None) -> Any:
     return entry.contents()
 
 
+def with_vocabulary(model: File, vocabulary: File) -> File:
+    """A model without a vocabulary, with that of another of the same size."""
+    tokenizer = {key: value for key, value in vocabulary.metadata.items() if key.startswith("tokenizer.")}
+    model.metadata = {k: v for k, v in model.metadata.items() if not k.startswith("tokenizer.")} | tokenizer
+    return model
+
+
 def split(path: Path, folder: Path, tensors_per_part: int) -> list[Path]:
     """The model in parts, as the ``gguf`` package writes them; returns their paths."""
     whole = read(path)
@@ -132,8 +141,7 @@ def split(path: Path, folder: Path, tensors_per_part: int) -> list[Path]:
         split_max_tensors=tensors_per_part,
     )
     for key, value in whole.metadata.items():
-        empty = value.type is Type.ARRAY and not value.data  # which the package does not write
-        if key != "general.architecture" and not empty:
+        if key != "general.architecture":
             writer.add_key_value(key, value.data, value.type, value.of)
     for t in whole.tensors:
         raw = np.frombuffer(t.data, dtype=np.uint8).reshape(*t.shape[:0:-1], -1)

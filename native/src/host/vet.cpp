@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <regex>
 #include <sstream>
 #include <vector>
 
@@ -103,8 +102,14 @@ bool read_all(int from, std::string & output, double limit_s) {
 
 // Drops where llama.cpp was built: "/x/llama-model.cpp:1330: GGML_ASSERT(n > 0) failed" -> "GGML_ASSERT(n > 0) failed".
 std::string without_source(const std::string & line) {
-    static const std::regex source(R"(\S+\.(cpp|cc|c|h|hpp|cu|cuh):\d+:\s*)");
-    return std::regex_replace(line, source, "");
+    for (const char * ending : {".cpp:", ".cc:", ".c:", ".h:", ".hpp:", ".cu:", ".cuh:"}) {
+        const size_t at     = line.find(ending);
+        const size_t number = at == std::string::npos ? at : at + std::strlen(ending);
+        const size_t end    = line.find_first_not_of("0123456789", number);
+        if (at == std::string::npos || end == std::string::npos || end == number || line[end] != ':') continue;
+        return line.substr(std::min(line.size(), line.find_first_not_of(": ", end)));
+    }
+    return line;
 }
 
 // The one line worth showing: what the program said it refuses, an assertion, an exception's text, or else the last.

@@ -83,7 +83,8 @@ struct Kind {
     const char * is;
 };
 
-constexpr char encoder[] = "an encoder, which gives embeddings and no text";
+constexpr char diffusion[] = "a diffusion model, which does not generate text token by token";
+constexpr char encoder[]   = "an encoder, which gives embeddings and no text";
 
 constexpr Kind file_kinds[] = {
     {"adapter", "an adapter (LoRA), not a model"},
@@ -109,6 +110,10 @@ constexpr Kind architectures[] = {
     {"eurobert", encoder},
     {"gemma-embedding", encoder},
     {"llama-embed", encoder},
+    {"dream", diffusion},
+    {"llada", diffusion},
+    {"llada-moe", diffusion},
+    {"rnd1", diffusion},
 };
 
 template <size_t n> const char * kind_of(const Kind (&kinds)[n], const std::string & name) {
