@@ -55,7 +55,7 @@ void limit_self() {
 }
 
 int refuse(const std::string & why) {
-    std::printf("\nrefused: %s\n", why.c_str());
+    std::printf("\nrefused: %.1000s\n", why.c_str());   // it may quote a file's longest text
     return 1;
 }
 
