@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <gguf.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
 
 using namespace agentmux;
 
@@ -112,6 +114,31 @@ TEST_CASE("a sound file: what it holds and where") {
     CHECK(s.tensors[1].offset == data + 96);
     CHECK(s.tensors[1].bytes == 34);
     CHECK(s.tensors[1].type == GGML_TYPE_Q8_0);
+}
+
+TEST_CASE("a tensor's bytes are where the summary says, in each part") {
+    Folder folder;
+    Bytes  one = sound(), first = part(0, 2, 2, "a"), second = part(1, 2, 2, "b");
+    const auto fill = [](Bytes & b, size_t from_end, size_t n, char c) { b.all.replace(b.all.size() - from_end, n, n, c); };
+    fill(one, 130, 96, 'a');
+    fill(one, 34, 34, 'b');
+    fill(first, 16, 16, 'a');
+    fill(second, 16, 16, 'b');
+    second.write(folder / "m-00002-of-00002.gguf");
+    for (const std::string & path : {one.write(folder / "one.gguf"), first.write(folder / "m-00001-of-00002.gguf")}) {
+        const GgufSummary s = check_gguf(path);
+        for (const GgufTensor & t : s.tensors) {
+            std::ifstream in(s.parts[size_t(t.part)].path, std::ios::binary);
+            std::string   bytes(t.bytes, '\0');
+            in.seekg(std::streamoff(t.offset));
+            in.read(bytes.data(), std::streamsize(t.bytes));
+            CHECK(bytes == std::string(t.bytes, t.name[0]));
+        }
+        std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
+        for (int64_t i = 0; i < gguf_get_n_tensors(gguf.get()); i++) {
+            CHECK(s.tensors[size_t(i)].offset == gguf_get_data_offset(gguf.get()) + gguf_get_tensor_offset(gguf.get(), i));
+        }
+    }
 }
 
 TEST_CASE("each cut of a sound file is an error") {

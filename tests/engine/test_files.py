@@ -30,6 +30,12 @@ MakeEngine = Callable[..., NativeEngine]
 CRITIC = Path(__file__).parents[2] / "agents" / "models" / "critic.gguf"
 
 
+random_models.MODELS |= {
+    "lfm2-2048": random_models.MODELS["lfm2"] | {"lfm2.vocab_size": 2048},
+    "gpt2-64": random_models._common("gpt2", context_length=64, attention__layer_norm_epsilon=1e-5),
+}
+
+
 @pytest.fixture(scope="module")
 def model(model_folder: Path) -> Path:
     return random_models.write("llama", model_folder)
@@ -192,13 +198,20 @@ def test_a_name_with_line_breaks_stays_one_line(tmp_path: Path, engine: NativeEn
     assert "a?b.gguf" in str(raised.value)
 
 
+def test_a_context_beyond_learnt_positions(model_folder: Path, engine: NativeEngine) -> None:
+    path = random_models.write("gpt2-64", model_folder)
+    with pytest.raises(errors.ConfigError, match=r"context_tokens is 65; .* has learnt 64 positions"):
+        engine.load(LoadSpec("m", str(path), 65))
+    engine.load(LoadSpec("m", str(path), 64))
+    assert run(engine, TurnRequest(1, "m", random_models.prompt(50), max_tokens=50, ignore_eos=True))[0].tokens
+
+
 # ---- damage with knowledge of the format ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def sound(model_folder: Path) -> dict[str, File]:
     """A llama-like model and a hybrid, both small and with a real vocabulary."""
-    random_models.MODELS["lfm2-2048"] = random_models.MODELS["lfm2"] | {"lfm2.vocab_size": 2048}
     critic = gguf_files.read(CRITIC)
     hybrid = gguf_files.read(random_models.write("lfm2-2048", model_folder))
     return {"critic": critic, "hybrid": gguf_files.with_vocabulary(hybrid, critic)}

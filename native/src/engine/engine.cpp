@@ -88,6 +88,7 @@ Footprint Engine::load(const LoadSpec & spec) {
     reserve_name(spec.model);
     try {
         HostModel host = load_host_model(spec.path, device, n_threads, config.vet);
+        require_positions(host.file, spec.context_tokens);
         Footprint footprint;
         run_on_engine_thread([&] {
             auto runner = std::make_shared<Runner>(std::move(host), next_id++, spec, events, config.debug_hash_logits);

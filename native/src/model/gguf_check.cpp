@@ -350,6 +350,14 @@ GgufSummary check_gguf(const std::string & path) {
     return summary;
 }
 
+void require_positions(const GgufSummary & summary, int context_tokens) {
+    for (const GgufTensor & t : summary.tensors) {
+        if (t.name != "position_embd.weight" || t.shape[1] >= uint64_t(context_tokens)) continue;
+        throw Error(ErrorCode::config, "context_tokens is " + std::to_string(context_tokens) + "; " + shown_path(summary.parts[0].path) +
+                                           " has learnt " + std::to_string(t.shape[1]) + " positions (position_embd.weight)");
+    }
+}
+
 void require_unchanged(const GgufSummary & summary) {
     for (const GgufPart & part : summary.parts) {
         if (!(file_state(part.path) == part.state)) {

@@ -41,6 +41,10 @@ struct GgufSummary {
 // generates text: a vocabulary, an adapter, a projector, an encoder).
 GgufSummary check_gguf(const std::string & path);
 
+// Throws Error config if the model has learnt its positions and has fewer than context_tokens: llama.cpp aborts over the
+// first position beyond.
+void require_positions(const GgufSummary & summary, int context_tokens);
+
 // Throws Error model_corrupt if a part is no longer the file that was checked. A mapped file that is cut short ends the
 // process at the next access (SIGBUS); this keeps the time in which that can go unseen short, but cannot make it zero.
 void require_unchanged(const GgufSummary & summary);
