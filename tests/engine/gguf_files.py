@@ -80,7 +80,10 @@ class File:
 
     def write(self, path: Path) -> Path:
         """Writes it, however wrong it is."""
-        padding = lambda n: b"\0" * (-n % self.alignment)  # noqa: E731
+
+        def padding(n: int) -> bytes:
+            return b"\0" * (-n % self.alignment)
+
         header = struct.pack("<4sIQQ", b"GGUF", self.version, len(self.tensors), len(self.metadata))
         header += b"".join(packed_text(key) + value.pack() for key, value in self.metadata.items())
         at = 0
