@@ -90,6 +90,7 @@ Footprint Engine::load(const LoadSpec & spec) {
     reserve_name(spec.model);
     try {
         auto [host, host_id] = hold(spec);
+        require_positions(host->file, spec.context_tokens);
         Footprint footprint;
         run_on_engine_thread([&, host = std::move(host), host_id = host_id]() mutable {
             auto runner = std::make_shared<Runner>(std::move(host), host_id, next_id++, spec, events, sessions, config.debug_hash_logits);

@@ -5,8 +5,7 @@
 #include "host/vet.h"
 #include "model/graph_probe.h"
 
-#include <gguf.h>
-
+#include <algorithm>
 #include <cctype>
 #include <set>
 
@@ -35,25 +34,21 @@ std::string name_pattern(const std::string & name) {
 
 // One pattern for all matrices of the file. Where the output is tied to the token embedding, that one is left out:
 // llama.cpp then makes a second tensor of it for the output, and only llama.cpp knows that the two are one.
-std::string matrices_pattern(const std::string & path) {
-    std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_from_file(path.c_str(), {true, nullptr}), gguf_free);
-    if (!gguf) throw Error(ErrorCode::model_corrupt, path + ": damaged GGUF file");
-    const bool            tied = gguf_find_tensor(gguf.get(), "output.weight") < 0;
+std::string matrices_pattern(const GgufSummary & file) {
+    const bool tied = std::none_of(file.tensors.begin(), file.tensors.end(), [](const GgufTensor & t) { return t.name == "output.weight"; });
     std::set<std::string> patterns;
-    for (int64_t i = 0; i < gguf_get_n_tensors(gguf.get()); i++) {
-        const std::string name = gguf_get_tensor_name(gguf.get(), i);
-        const bool is_matrix   = gguf_get_tensor_ne(gguf.get(), i)[1] > 1;
-        if (is_matrix && !(tied && name == "token_embd.weight")) patterns.insert(name_pattern(name));
+    for (const GgufTensor & t : file.tensors) {
+        if (t.shape[1] > 1 && !(tied && t.name == "token_embd.weight")) patterns.insert(name_pattern(t.name));
     }
     std::string all = "^(";
     for (const std::string & p : patterns) all += (all.size() > 2 ? "|" : "") + p;
     return all + ")$";
 }
 
-llama_model_ptr load(const std::string & path, const Device & device) {
+llama_model_ptr load(const GgufSummary & file, const Device & device) {
     const LogCapture         log;
     llama_model_params       params     = llama_model_default_params();
-    const std::string        pattern    = device.has_own_memory() ? matrices_pattern(path) : "";
+    const std::string        pattern    = device.has_own_memory() ? matrices_pattern(file) : "";
     ggml_backend_dev_t       devices[2] = {device.handle(), nullptr};
     ggml_backend_dev_t       none[1]    = {nullptr};
     const llama_model_tensor_buft_override overrides[2] = {{pattern.c_str(), ggml_backend_cpu_buffer_type()}, {nullptr, nullptr}};
@@ -68,10 +63,10 @@ llama_model_ptr load(const std::string & path, const Device & device) {
         params.devices      = none;
         params.n_gpu_layers = 0;
     }
-    llama_model_ptr model(llama_model_load_from_file(path.c_str(), params));
-    if (!model) {
-        throw_refused(path, log.last_error());
-    }
+    const std::string & path = file.parts[0].path;   // llama.cpp finds the others
+    llama_model_ptr     model(llama_model_load_from_file(path.c_str(), params));
+    require_unchanged(file);
+    if (!model) throw_refused(path, log.last_error());
     return model;
 }
 
@@ -107,10 +102,10 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
     auto        loaded = std::make_shared<HostModel>();
     HostModel & host   = *loaded;
     host.file          = check_gguf(path);
-    if (!options.vet.empty()) vet_file(options.vet, path);
+    if (!options.vet.empty()) vet_file(options.vet, host.file.parts[0].path);
     options.progress(0, host.file.file_bytes);
     const uint64_t used_before = device.used_bytes();
-    host.model                 = load(path, device);
+    host.model                 = load(host.file, device);
     require_decoder(path, host.model.get(), host.file.architecture);
     std::vector<Weight>        paged;
     std::vector<ggml_tensor *> fixed;

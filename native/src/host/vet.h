@@ -5,9 +5,12 @@
 
 namespace agentmux {
 
+constexpr double vet_limit_s = 60;
+
 // Runs the program `vet` (native/vet) on a file. Throws Error: model_corrupt or model_unsupported with llama.cpp's reason,
-// also where llama.cpp aborted over it; engine where the program cannot be run or does not end within a minute.
-void vet_file(const std::string & vet, const std::string & path);
+// also where llama.cpp aborted over it; engine where nothing was learnt about the file: the program cannot be run, was
+// killed from outside, or took longer than limit_s.
+void vet_file(const std::string & vet, const std::string & path, double limit_s = vet_limit_s);
 
 // The error for llama.cpp's own reason for refusing a file.
 [[noreturn]] void throw_refused(const std::string & path, const std::string & why);
