@@ -80,7 +80,7 @@ def engine(
         threads=threads,
         batch_tokens=batch_tokens,
     )
-    report = bench_engine(settings, sys.argv[1:], tell=lambda line: click.echo(f"agentmux: {line}", err=True))
+    report = bench_engine(settings, sys.argv[1:], tell=_tell)
     output = Output()
     if target == "-":
         output.line(report.model_dump_json())
@@ -90,6 +90,12 @@ def engine(
     _show(report, output)
 
 
+def _tell(line: str) -> None:
+    """Progress, for whoever watches."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        click.echo(f"agentmux: {line}", err=True)
+
+
 def _show(report: Report, output: Output) -> None:
     machine = report.machine
     where = f"{machine.cpu}, {machine.cores} cores" if machine.device == "CPU" else machine.device
@@ -97,10 +103,10 @@ def _show(report: Report, output: Output) -> None:
     for model in report.models:
         sizes = f"{size_text(model.weight_bytes)} of units, paged through {size_text(model.paged_arena_bytes)}"
         output.line(f"{printable(model.model)}: {sizes}")
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("model")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
     for name in ("slots", "phase", "weights"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("plain t/s", "engine t/s", "ratio, all", "ratio, computing"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.comparisons:
@@ -118,4 +124,4 @@ def _show(report: Report, output: Output) -> None:
 
 
 def _ratio(ratio: Ratio) -> str:
-    return f"{ratio.median:.3f} ({ratio.min:.2f} to {ratio.max:.2f})"
+    return f"{ratio.median:.3f} ({ratio.min:.2f}-{ratio.max:.2f})"
