@@ -65,6 +65,8 @@ class Settings:
     device: str = "auto"
     threads: int | None = None
     batch_tokens: int = 256
+    mapped: bool = True
+    """Plain llama.cpp computes from the mapped file, its default; or else from a copy in memory, as the engine does."""
 
     def __post_init__(self) -> None:
         if self.tokens < 2:
@@ -106,17 +108,18 @@ class EngineContender:
         """See ``Contender.run``."""
         turns = range(self._turns, self._turns + len(prompts))
         self._turns += len(prompts)
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         for turn, prompt in zip(turns, prompts, strict=True):
             request = TurnRequest(turn, _MODEL, prompt, workload.max_tokens, _GREEDY, ignore_eos=True)
             self._engine.submit(request)
         ended, prefilled, last = self._ends(len(prompts))
-        end = time.perf_counter()
+        end, cpu_s = time.perf_counter(), time.process_time() - cpu
         stats = [ended[turn].stats for turn in turns]
         prefill = workload.phase == "prefill"
         return Timing(
             whole_s=end - (begin if prefill else prefilled),
             compute_s=sum(one.prefill_s for one in stats) if prefill else ended[last].stats.decode_s,
+            cpu_s=cpu_s,
             answers=tuple(ended[turn].tokens for turn in turns),
             uploaded_bytes=max(one.uploaded_bytes for one in stats),
             upload_wait_s=max(one.upload_wait_s for one in stats),
@@ -224,7 +227,7 @@ def _contenders(
             arena_bytes=None if settings.device_bytes else share,
             threads=shape.threads,
         )
-        plain = PlainLlama(path, shape, resident.device)
+        plain = PlainLlama(path, shape, resident.device, mapped=settings.mapped)
         stack.callback(plain.close)
         paged = EngineContender(path, shape, budget)
         stack.callback(paged.close)
@@ -254,6 +257,7 @@ def _measure(
                     tokens=workload.tokens,
                     whole_s=timing.whole_s,
                     compute_s=timing.compute_s,
+                    cpu_s=timing.cpu_s,
                     same_output=timing.answers == timings[PLAIN].answers,
                     uploaded_bytes=timing.uploaded_bytes,
                     upload_wait_s=timing.upload_wait_s,

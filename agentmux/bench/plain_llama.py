@@ -31,14 +31,15 @@ class PlainLlama:
         path: GGUF file, which the engine should have loaded before: llama.cpp aborts over some damaged ones.
         shape: the context to make.
         device: a ggml device's name, as ``EngineStats.device`` gives it.
+        mapped: on the CPU, compute from the mapped file, as llama.cpp does by default; or else from a copy.
 
     Raises ModelUnsupported if llama.cpp cannot load the file, EngineError if there is no room for the context.
     """
 
-    def __init__(self, path: str, shape: Shape, device: str = "CPU") -> None:
+    def __init__(self, path: str, shape: Shape, device: str = "CPU", *, mapped: bool = True) -> None:
         on_device = device != "CPU"
         self._shape = shape
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_params(device, on_device))
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_params(device, on_device, mapped))
         if not self._model:
             raise ModelUnsupported(f"{path}: llama.cpp cannot load it")
         self._context = llama_cpp.llama_init_from_model(self._model, _context_params(shape, on_device))
@@ -57,24 +58,27 @@ class PlainLlama:
         """See ``Contender.run``."""
         llama_cpp.llama_memory_clear(self._memory, True)
         self._compute_s = 0.0
-        begin = time.perf_counter()
-        first = self._prefill(prompts)
+        begin, cpu = time.perf_counter(), time.process_time()
+        first = self._prefill(prompts, ends=workload.max_tokens == 1)
         prefilled, prefill_compute_s = self._stepped, self._compute_s  # where the engine says so: before sampling
         answers = self._decode(first, [len(prompt) for prompt in prompts], workload.max_tokens)
-        end = time.perf_counter()
+        end, cpu_s = time.perf_counter(), time.process_time() - cpu
         if workload.phase == "prefill":
             whole_s, compute_s = end - begin, prefill_compute_s
         else:
             whole_s, compute_s = end - prefilled, self._compute_s - prefill_compute_s
-        return Timing(whole_s, compute_s, answers)
+        return Timing(whole_s, compute_s, cpu_s, answers)
 
     def close(self) -> None:
         """Free context and model."""
         llama_cpp.llama_free(self._context)
         llama_cpp.llama_model_free(self._model)
 
-    def _prefill(self, prompts: list[tuple[int, ...]]) -> list[int]:
-        """[slot] the first token of each answer. Prompts fill batches one after another, as the engine has it."""
+    def _prefill(self, prompts: list[tuple[int, ...]], ends: bool) -> list[int]:
+        """[slot] the first token of each answer. Prompts fill batches one after another, as the engine has it.
+
+        Where answers end with it, their KV cache is given up at once: otherwise later prompts would attend over it.
+        """
         first: list[int] = []
         every = [(token, i, slot) for slot, prompt in enumerate(prompts) for i, token in enumerate(prompt)]
         lengths = [len(prompt) for prompt in prompts]
@@ -82,9 +86,12 @@ class PlainLlama:
             chunk = np.array(every[start : start + self._shape.batch_tokens], dtype=np.int32)
             tokens, positions, slots = chunk[:, 0], chunk[:, 1], chunk[:, 2]
             last = positions + 1 == np.array(lengths, dtype=np.int32)[slots]
-            self._step(tokens, positions, slots, last)
+            took_s = self._step(tokens, positions, slots, last)
+            self._compute_s += took_s * (len(np.unique(slots)) - 1)  # for each prompt in it, as the engine counts
             if n_outputs := int(last.sum()):
                 first += self._best(n_outputs).tolist()
+            for slot in slots[last] if ends else ():
+                llama_cpp.llama_memory_seq_rm(self._memory, int(slot), -1, -1)
         return first
 
     def _decode(self, first: list[int], lengths: list[int], max_tokens: int) -> tuple[tuple[int, ...], ...]:
@@ -101,7 +108,7 @@ class PlainLlama:
             positions += 1
         return tuple(tuple(int(step[slot]) for step in answers) for slot in range(n))
 
-    def _step(self, tokens: Any, positions: Any, slots: Any, wanted: Any) -> None:
+    def _step(self, tokens: Any, positions: Any, slots: Any, wanted: Any) -> float:
         batch = self._batch.filled(tokens, positions, slots, wanted)
         begin = time.perf_counter()
         failed = llama_cpp.llama_decode(self._context, batch)
@@ -110,6 +117,7 @@ class PlainLlama:
         self._compute_s += self._stepped - begin
         if failed:
             raise EngineError(f"llama_decode failed with {failed}")
+        return self._stepped - begin
 
     def _best(self, n_outputs: int) -> Any:
         """[output] the most likely token that does not end the answer."""
@@ -145,10 +153,12 @@ def _pointer(array: Any, kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
 
 
-def _model_params(device: str, on_device: bool) -> Any:
+def _model_params(device: str, on_device: bool, mapped: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
     params.use_extra_bufts = False
     params.n_gpu_layers = _EVERY_LAYER if on_device else 0
+    if not mapped:
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     params.split_mode = llama_cpp.LLAMA_SPLIT_MODE_NONE
     # A list that ends with None, which llama.cpp copies while it loads; kept alive by the parameters.
     params.keep_devices = (ctypes.c_void_p * 2)(_device(device) if on_device else None, None)

@@ -32,6 +32,7 @@ class Measurement(_Value):
     tokens: int = Field(description="of the phase, all slots")
     whole_s: float = Field(description="the phase as the caller saw it")
     compute_s: float = Field(description="part of it within llama_decode; for a paged model with its waits")
+    cpu_s: float = Field(description="CPU time of the whole process, all threads, prefill included")
     same_output: bool = Field(description="the answers were token for token those of plain llama.cpp")
     uploaded_bytes: int
     upload_wait_s: float
@@ -67,6 +68,7 @@ class Comparison(_Value):
     plain_tokens_per_s: float = Field(description="the same of plain llama.cpp")
     whole: Ratio = Field(description="of whole_s")
     compute: Ratio = Field(description="of compute_s")
+    cpu: Ratio = Field(description="of cpu_s")
     same_output: bool = Field(description="in every repetition")
 
 
@@ -115,6 +117,7 @@ def compared(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
                 plain_tokens_per_s=median(one.tokens_per_s for one in plain),
                 whole=Ratio.of(p.whole_s / o.whole_s for p, o in pairs),
                 compute=Ratio.of(p.compute_s / o.compute_s for p, o in pairs),
+                cpu=Ratio.of(p.cpu_s / o.cpu_s for p, o in pairs),
                 same_output=all(one.same_output for one in own),
             )
         )

@@ -68,6 +68,9 @@ class Timing:
     compute_s: float
     """The part of it within llama.cpp, from the call of ``llama_decode`` to the end of ``llama_synchronize``. A step
     that two prompts share counts for each."""
+    cpu_s: float
+    """CPU time of the whole process, all threads, from the submission to the end: what a busy machine changes least. A
+    second thread that spins while it waits for the first counts too."""
     answers: tuple[tuple[int, ...], ...]
     """[slot] token ids."""
     uploaded_bytes: int = 0

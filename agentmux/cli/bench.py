@@ -41,6 +41,7 @@ def bench() -> None:
 @click.option("--device-bytes", type=Size(), help="Budget of the paged runs instead, such as 8GiB.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="In one step at most.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
+@click.option("--no-mmap", is_flag=True, help="Plain llama.cpp copies the weights, as the engine does on the CPU.")
 @DEVICE
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def engine(
@@ -54,6 +55,7 @@ def engine(
     device_bytes: int | None,
     batch_tokens: int,
     threads: int | None,
+    no_mmap: bool,
     device: str,
     debug: bool,
 ) -> None:
@@ -62,9 +64,10 @@ def engine(
     MODEL is a GGUF file, a bundled model (planner, coder, critic), or random:llama-tiny or random:llama-small, models
     of random weights that are written for the occasion (6 and 150 MB).
 
-    A ratio is plain llama.cpp's time over the engine's in the same repetition, as median (least to most): 1 is as fast,
-    less is slower. "all" is the time as the caller sees it, "computing" the time within llama.cpp alone. The resident
-    runs need room on the device for the model twice.
+    A ratio is plain llama.cpp's time over the engine's in the same repetition, as median (least-most): 1 is as fast,
+    less is slower. "all" is the time as the caller sees it, "computing" the time within llama.cpp alone, "CPU"
+    that of all the process's threads, which other programs disturb least. The resident runs need room on the device
+    for the model twice.
     """
     with loading_native():
         from agentmux.bench.engine import Settings, bench_engine
@@ -79,6 +82,7 @@ def engine(
         device=device,
         threads=threads,
         batch_tokens=batch_tokens,
+        mapped=not no_mmap,
     )
     report = bench_engine(settings, sys.argv[1:], tell=_tell)
     output = Output()
@@ -104,10 +108,10 @@ def _show(report: Report, output: Output) -> None:
         sizes = f"{size_text(model.weight_bytes)} of units, paged through {size_text(model.paged_arena_bytes)}"
         output.line(f"{printable(model.model)}: {sizes}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold")
+    table.add_column("model", no_wrap=True, overflow="ellipsis")
     for name in ("slots", "phase", "weights"):
         table.add_column(name, no_wrap=True)
-    for name in ("plain t/s", "engine t/s", "ratio, all", "ratio, computing"):
+    for name in ("plain/s", "engine/s", "all", "computing", "CPU"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.comparisons:
         table.add_row(
@@ -119,6 +123,7 @@ def _show(report: Report, output: Output) -> None:
             f"{row.tokens_per_s:.1f}",
             _ratio(row.whole),
             _ratio(row.compute),
+            f"{row.cpu.median:.3f}",
         )
     output.render(table)
 

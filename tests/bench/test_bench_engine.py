@@ -43,6 +43,7 @@ def measured(contender: str, repetition: int, whole_s: float, compute_s: float) 
         tokens=100,
         whole_s=whole_s,
         compute_s=compute_s,
+        cpu_s=whole_s,
         same_output=True,
         uploaded_bytes=0,
         upload_wait_s=0,
@@ -97,7 +98,7 @@ def test_plain_loop_and_engine_give_the_same_tokens(slots: int) -> None:
                 assert [len(answer) for answer in timing.answers] == [workload.max_tokens] * workload.slots
                 assert timing.whole_s > 0
                 assert timing.compute_s > 0
-            assert expected.compute_s < expected.whole_s
+            assert slots > 1 or expected.compute_s < expected.whole_s
     finally:
         engine.close()
         plain.close()
