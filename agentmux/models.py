@@ -34,6 +34,14 @@ def bundled_folder() -> Path:
     return Path(next(iter(found.submodule_search_locations))) / "models"
 
 
+def named(model: str) -> ModelSpec:
+    """A bundled model by its name, or the file at that path; write ``./coder`` for a file with such a name.
+
+    Raises ModelNotFound where the bundled models are missing, ConfigError for an empty text.
+    """
+    return bundled_models()[model] if model in BUNDLED_MODELS else ModelSpec(model)
+
+
 def expanded(spec: ModelSpec) -> str:
     """The model's path, with ``~`` resolved."""
     return os.path.expanduser(os.fspath(spec.path))

@@ -17,7 +17,9 @@ from importlib.metadata import version
 import click
 import structlog
 
+from agentmux.cli.bench import bench
 from agentmux.cli.demo import demo
+from agentmux.cli.models import models
 from agentmux.cli.output import OutputClosed
 from agentmux.cli.signals import Stopped
 from agentmux.errors import AgentmuxError
@@ -29,7 +31,8 @@ def cli() -> None:
     """Several AI agents, each bound to its own LLM, on one small GPU."""
 
 
-cli.add_command(demo)
+for command in (demo, models, bench):
+    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from agentmux.agents.sandbox import parse_example
 from agentmux.config import parse_bytes
-from agentmux.errors import ConfigError
+from agentmux.errors import ConfigError, EngineError
+
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    envvar="AGENTMUX_DEVICE",
+    show_default=True,
+    show_envvar=True,
+    help="cpu, auto (the first GPU, else the CPU), or a ggml device such as CUDA0.",
+)
+
+
+@contextmanager
+def loading_native() -> Iterator[None]:
+    """Around an import that loads the native libraries; done only by the commands that need them, so that the others
+    start fast. What is wrong with the installation becomes an EngineError."""
+    try:
+        yield
+    except ImportError as error:
+        raise EngineError(f"the native engine cannot be loaded: {error}; reinstall agentmux") from error
 
 
 class Size(click.ParamType[int]):
@@ -61,3 +82,18 @@ class ExampleExpression(click.ParamType[str]):
             return parse_example(str(value)).expression
         except ConfigError as error:
             self.fail(str(error), param, ctx)
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """``1,8``: whole numbers from 1 on, each once."""
+
+    name = "n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Numbers from text."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+            self.fail(f"{value!r} is no list of numbers from 1 on, such as 1,8", param, ctx)
+        return tuple(dict.fromkeys(int(part) for part in parts))

@@ -52,7 +52,7 @@ class Output:
         drawn = io.StringIO()
         width = None if self.is_terminal else 110
         Console(file=drawn, force_terminal=self.colour, width=width, no_color=not self.colour).print(what)
-        self.line(drawn.getvalue().rstrip("\n"))
+        self.line("\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n")))
 
 
 def printable(text: str) -> str:
