@@ -347,7 +347,7 @@ TEST_CASE("whatever passes the check is safe with llama.cpp") {
                                             ".", "<[7]>", "!<[9]>", " ", "\\", "root ::= a\na ::= \"x\" b?\nb ::= a", "[]", "[^]", "\xe2", "#c\n"};
     std::vector<float>             logits(vocab.size());
     int                            n_fine = 0;
-    for (int round = 0; round < 5000; round++) {
+    for (int round = 0; round < 1500; round++) {
         std::string gbnf = random() % 2 ? "root ::= a b | [x]\na ::= " : "root ::= ";
         for (size_t n = random() % 14; n > 0; n--) gbnf += parts[random() % parts.size()];
         if (gbnf.find("\nb ::=") == std::string::npos) gbnf += "\nb ::= \"k\"? | [a-z] b";
@@ -361,5 +361,5 @@ TEST_CASE("whatever passes the check is safe with llama.cpp") {
             n_fine++;
         } catch (const Error & e) { CHECK(e.code == ErrorCode::request_invalid); }
     }
-    CHECK(n_fine > 100);
+    CHECK(n_fine > 20);
 }
