@@ -17,7 +17,6 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -31,8 +30,6 @@ __attribute__((visibility("default"))) int posix_madvise(void *, size_t, int) no
 }
 
 namespace {
-
-constexpr size_t small_bytes = 1 << 20;
 
 // A header of a real model takes some hundred megabytes at most (its vocabulary); one that claims more takes no more than
 // this. Counted is writable memory, because a limit on addresses would also count what GPU libraries merely reserve.
@@ -69,13 +66,8 @@ llama_model_ptr load(const char * path) {
     return llama_model_ptr(llama_model_load_from_file(path, params));
 }
 
-// Asked before each node, and each is computed before the next is asked about: so a result can be set to zero here.
-bool leave_out_large_products(ggml_tensor * node, bool ask, void *) {
-    const bool product = node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID;
-    if (ask && product && agentmux::is_weight(node->src[0]) && ggml_nbytes(node->src[0]) > small_bytes) {
-        node->op = GGML_OP_NONE;
-        std::memset(node->data, 0, ggml_nbytes(node));
-    }
+bool on_node(ggml_tensor * node, bool ask, void *) {
+    if (ask) agentmux::leave_out_large_product(node);
     return true;
 }
 
@@ -84,7 +76,7 @@ llama_context_ptr make_context(llama_model * model) {
     params.n_ctx                = 32;
     params.n_batch = params.n_ubatch = 2;
     params.n_threads = params.n_threads_batch = 1;
-    params.cb_eval                            = leave_out_large_products;
+    params.cb_eval                            = on_node;
     return llama_context_ptr(llama_init_from_model(model, params));
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import llama_cpp
@@ -80,8 +80,15 @@ def prompt(n_tokens: int) -> tuple[int, ...]:
     return tuple((i * 7919 + 13) % (architectures.VOCABULARY_TOKENS - 6) for i in range(n_tokens))
 
 
-def _plain(name: str, path: Path) -> tuple[str, list[Greedy]]:
-    reference = _Watched(path, context_tokens=CONTEXT_TOKENS, slots=SLOTS, batch_tokens=BATCH_TOKENS, threads=THREADS)
+def _plain(name: str, path: Path, *, on_gpu: bool) -> tuple[str, list[Greedy]]:
+    reference = _Watched(
+        path,
+        context_tokens=CONTEXT_TOKENS,
+        slots=SLOTS,
+        batch_tokens=BATCH_TOKENS,
+        threads=THREADS,
+        on_gpu=on_gpu,
+    )
     silence_llama_log()
     try:
         kind = reference.kind(experts=architectures.has_experts(name))
@@ -94,18 +101,18 @@ def _spec(path: Path) -> LoadSpec:
     return LoadSpec("m", str(path), CONTEXT_TOKENS, SLOTS, BATCH_TOKENS)
 
 
-def _footprint(path: Path) -> Footprint:
-    engine = NativeEngine(EngineConfig(device="cpu", threads=THREADS))
+def _footprint(path: Path, device: str) -> Footprint:
+    engine = NativeEngine(EngineConfig(device=device, threads=THREADS))
     try:
         return engine.load(_spec(path))
     finally:
         engine.close()
 
 
-def _paged(path: Path, arena_bytes: int) -> tuple[list[Greedy], EngineStats]:
-    engine = NativeEngine(
-        EngineConfig(device="cpu", device_bytes=arena_bytes, threads=THREADS, debug_poison=True, debug_hash_logits=True)
-    )
+def _paged(path: Path, device: str, arena_bytes: int) -> tuple[list[Greedy], EngineStats]:
+    # To the bit only if all of it is computed on one device.
+    config = EngineConfig(device, arena_bytes=arena_bytes, threads=THREADS, oversize="stream")
+    engine = NativeEngine(replace(config, debug_poison=True, debug_hash_logits=True))
     try:
         engine.load(_spec(path))
         answers = []
@@ -117,13 +124,15 @@ def _paged(path: Path, arena_bytes: int) -> tuple[list[Greedy], EngineStats]:
         engine.close()
 
 
-def check(name: str, folder: Path) -> Row:
+def check(name: str, folder: Path, *, on_gpu: bool = False, shares: tuple[float, ...] = ARENA_SHARES) -> Row:
     """Writes the model, computes with both, and removes it."""
+    device = "auto" if on_gpu else "cpu"
     path = architectures.write(name, folder)
     try:
-        kind, expected = _plain(name, path)
-        footprint = _footprint(path)
-        runs = [_paged(path, max(int(footprint.weight_bytes * s), footprint.min_arena_bytes)) for s in ARENA_SHARES]
+        kind, expected = _plain(name, path, on_gpu=on_gpu)
+        footprint = _footprint(path, device)
+        arenas = [max(int(footprint.weight_bytes * share), footprint.min_arena_bytes) for share in shares]
+        runs = [_paged(path, device, arena) for arena in arenas]
     finally:
         path.unlink()
     return Row(

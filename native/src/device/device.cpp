@@ -4,6 +4,8 @@
 
 #include <ggml.h>
 
+#include <cstdlib>
+
 namespace agentmux {
 
 namespace {
@@ -17,6 +19,13 @@ ggml_backend_dev_t find_device(const std::string & name) {
     return ggml_backend_dev_by_name(name.c_str());
 }
 
+// ggml's CUDA backend registers memory only where this is set; it must be, before other threads read the environment.
+void allow_page_locking() { setenv("GGML_CUDA_REGISTER_HOST", "1", 0); }
+
+template <class Function> Function backend_function(ggml_backend_dev_t dev, const char * name) {
+    return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev), name));
+}
+
 }  // namespace
 
 Device::Device(const std::string & name) : dev(find_device(name)), own_memory(false) {
@@ -26,11 +35,21 @@ Device::Device(const std::string & name) : dev(find_device(name)), own_memory(fa
         throw Error(ErrorCode::config, "no device " + name + "; there is: " + known);
     }
     own_memory = ggml_backend_dev_type(dev) != GGML_BACKEND_DEVICE_TYPE_CPU;
+    if (own_memory) allow_page_locking();
 }
 
 ggml_backend_buffer_type_t Device::host_buffer_type() const {
     ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(dev);
     return pinned ? pinned : ggml_backend_cpu_buffer_type();
+}
+
+bool Device::page_lock(void * from, size_t bytes) const {
+    const auto lock = backend_function<bool (*)(void *, size_t)>(dev, "ggml_backend_register_host_buffer");
+    return lock && lock(from, bytes);
+}
+
+void Device::page_unlock(void * from) const {
+    if (const auto unlock = backend_function<void (*)(void *)>(dev, "ggml_backend_unregister_host_buffer")) unlock(from);
 }
 
 size_t Device::tensor_bytes(const ggml_tensor * tensor) const {

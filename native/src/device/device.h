@@ -20,6 +20,9 @@ class Device {
     ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(dev); }
     // Page-locked host memory where the device has such, else plain memory.
     ggml_backend_buffer_type_t host_buffer_type() const;
+    // Page-locks host memory that is there already (whole pages, read only); false where the backend cannot.
+    bool                       page_lock(void * from, size_t bytes) const;
+    void                       page_unlock(void * from) const;
     size_t                     alignment() const { return ggml_backend_buft_get_alignment(buffer_type()); }
     // Bytes that a tensor takes in device memory, padding and alignment included.
     size_t                     tensor_bytes(const ggml_tensor * tensor) const;

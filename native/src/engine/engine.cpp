@@ -99,6 +99,7 @@ Footprint Engine::load(const LoadSpec & spec) {
             } catch (...) {   // to the byte: the arena is made anew when the failed model's memory is free
                 remove(runner);
                 runner.reset();
+                clear_device();
                 residency.resize(arena_for(runners));
                 throw;
             }
@@ -133,6 +134,7 @@ void Engine::unload(const std::string & model) {
         }
         remove(runner);
         runner.reset();   // its own memory first: the arena may have it
+        clear_device();
         residency.resize(arena_for(runners));
     });
 }

@@ -58,14 +58,14 @@ class Engine {
     BufferPtr show_zeros(const HostModel & host) const;
     Footprint measure(Runner & runner, uint64_t context_bytes) const;
     uint64_t  context_allowance(const Runners & models) const;
-    uint64_t  open_context_bytes() const;
     size_t    arena_for(const Runners & models) const;
     uint64_t  taken_bytes(const Runners & models) const;
     void      require_room(const Runners & models, size_t arena_bytes) const;
     size_t    weight_bytes(const std::function<bool(const Runner &)> & which) const;   // of distinct hosts
     bool      all_fit() const;
     void      open_context(Runner & runner);
-    void      close_contexts_for(const Runner * opening, const Runners & models);
+    void      close_contexts_for(const Runner & opening);
+    void      clear_device();
 
     Runner * choose();
     Runner * next_in_turn();

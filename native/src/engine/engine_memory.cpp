@@ -52,7 +52,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
 // ---- on the engine thread -------------------------------------------------------------------------------------------
 
 void Engine::install(const std::shared_ptr<Runner> & runner) {
-    residency.resize(0);   // what is resident now can be uploaded again; the context comes first
+    clear_device();
     const bool held_already = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
     Runners    models       = runners;
     models.emplace(runner->id, runner);
@@ -65,7 +65,7 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
         runner->decoder().learn();
     }
     runner->footprint = measure(*runner, device.used_bytes() - used_before);
-    close_contexts_for(nullptr, models);
+    runner->close();
     const size_t arena_bytes = arena_for(models);
     require_room(models, arena_bytes);
     residency.resize(arena_bytes);
@@ -74,7 +74,14 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
         runners                   = std::move(models);
         names[runner->spec.model] = runner->id;
     }
-    if (runner->has_context) open_context(*runner);   // as its first turn wants it
+    open_context(*runner);   // as its first turn wants it
+}
+
+// What is resident now can be uploaded again, and sessions wait in host memory: with contexts and arena gone, the driver's
+// figure is what stays on the device for good.
+void Engine::clear_device() {
+    for (auto & [_, runner] : runners) runner->close();
+    residency.resize(0);
 }
 
 // What install has done, undone; the arena is the caller's.
@@ -115,22 +122,16 @@ uint64_t Engine::context_allowance(const Runners & models) const {
     return sum;
 }
 
-uint64_t Engine::open_context_bytes() const {
-    uint64_t sum = 0;
-    for (const auto & [_, runner] : runners) sum += runner->has_context ? runner->footprint.context_bytes : 0;
-    return sum;
-}
-
 // Closes contexts, the one used longest ago first and those with turns in their slots last, until there is room for
-// `opening`'s; of all open ones where it is null.
-void Engine::close_contexts_for(const Runner * opening, const Runners & models) {
-    const uint64_t allowance = context_allowance(models);
+// `opening`'s.
+void Engine::close_contexts_for(const Runner & opening) {
+    const uint64_t allowance = context_allowance(runners);
     while (true) {
-        uint64_t open_bytes = opening ? opening->footprint.context_bytes : 0;
-        int      n_open     = opening ? 1 : 0;
+        uint64_t open_bytes = opening.footprint.context_bytes;
+        int      n_open     = 1;
         Runner * victim     = nullptr;
-        for (const auto & [_, runner] : models) {
-            if (!runner->has_context || runner.get() == opening) continue;
+        for (const auto & [_, runner] : runners) {
+            if (!runner->has_context || runner.get() == &opening) continue;
             open_bytes += runner->footprint.context_bytes;
             n_open++;
             const auto value = [](const Runner & r) { return std::make_pair(r.active() > 0, r.last_step_s); };
@@ -146,7 +147,7 @@ void Engine::open_context(Runner & runner) {
     const bool watched = !all_fit();
     if (runner.has_context && runner.decoder().is_watched() == watched) return;
     runner.close();
-    close_contexts_for(&runner, runners);
+    close_contexts_for(runner);
     runner.open(watched);
 }
 
@@ -165,12 +166,10 @@ bool Engine::all_fit() const {
     return weight_bytes([](const Runner &) { return true; }) <= residency.arena_bytes();
 }
 
-// On a device with its own memory: what the budget has to bear besides the arena.
+// On a device with its own memory: what the budget has to bear besides the arena. The device must be cleared.
 uint64_t Engine::taken_bytes(const Runners & models) const {
     if (!device.has_own_memory()) return 0;
-    uint64_t open = 0;
-    for (const auto & [_, runner] : models) open += runner->has_context ? runner->footprint.context_bytes : 0;
-    return device.used_bytes() - others_bytes - residency.arena_bytes() - open + context_allowance(models) + device_margin_bytes;
+    return device.used_bytes() - others_bytes + context_allowance(models) + device_margin_bytes;
 }
 
 size_t Engine::arena_for(const Runners & models) const {

@@ -124,8 +124,8 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
     fix_on_device(host, fixed, device);
     host.fixed_bytes = device.has_own_memory() ? device.used_bytes() - used_before : 0;
     if (device.has_own_memory()) {
-        host.page_locked = std::make_unique<PageLocked>(budget);
-        host.page_locked->take(device, host.units, options.n_threads, options.progress);
+        host.page_locked = std::make_unique<PageLocked>(device, budget);
+        host.page_locked->take(host.units, options.n_threads, options.progress);
     }
     options.progress(host.file.file_bytes, host.file.file_bytes);
     return loaded;

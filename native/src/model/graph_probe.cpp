@@ -12,6 +12,8 @@ namespace agentmux {
 
 namespace {
 
+constexpr size_t small_bytes = 1 << 20;
+
 struct Probe {
     std::vector<SeenWeight>              seen;
     std::map<const ggml_tensor *, size_t> index;   // weight -> in `seen`
@@ -28,7 +30,11 @@ void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int ope
     w.only_lookup      = w.only_lookup && first && node->op == GGML_OP_GET_ROWS;
 }
 
-bool on_node(ggml_tensor * node, bool, void * user) {
+// Asked before each node, and each is computed before the next is asked about. Products with large matrices are left
+// out, their results set to zero: only which node uses which weight is wanted, and the time should not depend on the
+// model's size.
+bool on_node(ggml_tensor * node, bool ask, void * user) {
+    if (!ask) return true;
     Probe & probe = *static_cast<Probe *>(user);
     probe.scores  = probe.scores || node->ne[0] == probe.n_vocab;
     for (int i = 0; i < GGML_MAX_SRC; i++) {
@@ -36,10 +42,18 @@ bool on_node(ggml_tensor * node, bool, void * user) {
             if (is_weight(t)) note(probe, t, node, i, t == node->src[i]);
         }
     }
-    return false;
+    leave_out_large_product(node);
+    return true;
 }
 
 }  // namespace
+
+void leave_out_large_product(ggml_tensor * node) {
+    const bool product = node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID;
+    if (!product || !is_weight(node->src[0]) || ggml_nbytes(node->src[0]) <= small_bytes) return;
+    node->op = GGML_OP_NONE;
+    ggml_backend_tensor_memset(node, 0, 0, ggml_nbytes(node));
+}
 
 bool is_weight(const ggml_tensor * tensor) {
     return tensor->op == GGML_OP_NONE && !tensor->view_src && tensor->buffer &&

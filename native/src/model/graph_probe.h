@@ -19,6 +19,10 @@ struct SeenWeight {
 // not generate text: it keeps nothing of earlier tokens, or computes no scores of tokens.
 std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads);
 
+// For an eval callback that is asked before each node and has each computed by itself: a product with a matrix of more
+// than 1 MiB becomes nothing, its result zero.
+void leave_out_large_product(ggml_tensor * node);
+
 // Whether a tensor is a weight of a loaded model (and not an activation, a view or part of a KV cache).
 bool is_weight(const ggml_tensor * tensor);
 
