@@ -18,7 +18,7 @@ struct FakeModel {
         for (size_t i = 0; i < unit_bytes.size(); i++) {
             bytes.emplace_back(unit_bytes[i], char(first + i));
             ggml_tensor * t = ggml_new_tensor_1d(context.get(), GGML_TYPE_I8, int64_t(unit_bytes[i]));
-            units.push_back({{{t, nullptr, unit_bytes[i], unit_bytes[i], nullptr, false}}, unit_bytes[i]});
+            units.push_back({{{t, nullptr, unit_bytes[i], unit_bytes[i], nullptr, false, 0}}, unit_bytes[i]});
         }
         for (size_t i = 0; i < units.size(); i++) units[i].weights[0].host = bytes[i].data();
     }

@@ -8,7 +8,7 @@ namespace {
 
 std::vector<Weight> weights(const std::vector<size_t> & sizes) {
     std::vector<Weight> all;
-    for (size_t n : sizes) all.push_back({nullptr, nullptr, n, n, nullptr, false});
+    for (size_t n : sizes) all.push_back({nullptr, nullptr, n, n, nullptr, false, 0});
     return all;
 }
 
@@ -38,4 +38,19 @@ TEST_CASE("no weight is lost, and none is out of order") {
     }
     CHECK(n == all.size());
     CHECK(bytes == 47);
+}
+
+TEST_CASE("cuts are made where few results are alive, unless a block would be much larger than a layer") {
+    // Three layers: input (2 alive), two matrices of one block with more alive between them, then 2 again.
+    std::vector<Weight> all;
+    for (int layer = 0; layer < 3; layer++) {
+        for (int alive : {2, 4, 3, 2}) all.push_back({nullptr, nullptr, 10, 10, nullptr, false, alive});
+    }
+    all.push_back({nullptr, nullptr, 15, 15, nullptr, false, 1});
+    for (const Unit & unit : group_units(all, 3)) CHECK(unit.weights.front().alive_before <= 2);
+    // Something that stays alive from the first layer on must not make all the rest one unit.
+    for (size_t i = 2; i < all.size(); i++) all[i].alive_before++;
+    const auto units = group_units(all, 3);
+    CHECK(units.size() >= 4);
+    for (const Unit & unit : units) CHECK(unit.weights.front().alive_before <= 3);
 }

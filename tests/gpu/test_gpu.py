@@ -67,7 +67,8 @@ def _budget_for(paths: dict[str, Path], share: float) -> int:
     footprints = [engine.load(_spec(path, name)) for name, path in paths.items()]
     stats = engine.stats()
     engine.close()
-    fixed = stats.device_used_bytes - stats.arena_bytes
+    contexts = sum(f.context_bytes for f in footprints)
+    fixed = stats.device_used_bytes - stats.arena_bytes - stats.context_bytes + contexts
     units = max(int(share * sum(f.weight_bytes for f in footprints)), max(f.min_arena_bytes for f in footprints))
     return fixed + units + 128 * MIB
 

@@ -55,7 +55,6 @@ class Engine {
     std::pair<std::shared_ptr<HostModel>, ModelId> hold(const LoadSpec & spec);
     void      install(const std::shared_ptr<Runner> & runner);
     void      remove(const std::shared_ptr<Runner> & runner);
-    BufferPtr show_zeros(const HostModel & host) const;
     Footprint measure(Runner & runner, uint64_t context_bytes) const;
     uint64_t  context_allowance(const Runners & models) const;
     size_t    arena_for(const Runners & models) const;

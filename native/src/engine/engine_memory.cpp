@@ -58,7 +58,9 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     models.emplace(runner->id, runner);
     const uint64_t used_before = device.used_bytes();
     {
-        const BufferPtr zeros = show_zeros(*runner->host);
+        std::vector<Weight> weights;
+        for (const Unit & unit : runner->host->units) weights.insert(weights.end(), unit.weights.begin(), unit.weights.end());
+        const BufferPtr zeros = show_on_zeros(weights, device);
         if (!held_already) residency.add(runner->host_id, runner->host->units);
         runner->make_decoder(device, residency, distances, n_threads, config.oversize);
         runner->open(true);
@@ -90,20 +92,6 @@ void Engine::remove(const std::shared_ptr<Runner> & runner) {
         return entry.second != runner && entry.second->host_id == runner->host_id;
     });
     if (!shared) residency.remove(runner->host_id);
-}
-
-// All of a model's paged tensors on one stretch of zeros: enough to make a context and to learn its graphs.
-BufferPtr Engine::show_zeros(const HostModel & host) const {
-    size_t largest = 0;
-    for (const auto & [tensor, unit] : host.unit_of) largest = std::max(largest, device.tensor_bytes(tensor));
-    BufferPtr zeros = allocate_weights(device, largest, "learning the graph");
-    for (const Unit & unit : host.units) {
-        for (const Weight & w : unit.weights) {
-            w.tensor->buffer = zeros.get();
-            w.tensor->data   = ggml_backend_buffer_get_base(zeros.get());
-        }
-    }
-    return zeros;
 }
 
 // ---- contexts -------------------------------------------------------------------------------------------------------

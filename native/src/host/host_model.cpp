@@ -6,7 +6,9 @@
 #include "model/graph_probe.h"
 
 #include <algorithm>
+#include <algorithm>
 #include <cctype>
+#include <map>
 #include <set>
 
 namespace agentmux {
@@ -96,7 +98,31 @@ void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors,
     }
 }
 
+// With weights in host memory, llama.cpp computes on two devices and copies results between them. Which are alive where
+// shows when all is computed on one.
+void probe_on_device(std::vector<Weight> & weights, llama_model * model, const Device & device, int n_threads) {
+    const BufferPtr                      zeros = show_on_zeros(weights, device);
+    std::map<const ggml_tensor *, int> alive;
+    for (const SeenWeight & seen : weights_in_order_of_use(model, n_threads)) alive[seen.tensor] = seen.alive_before;
+    for (Weight & w : weights) {
+        w.alive_before   = alive[w.tensor];
+        w.tensor->data   = const_cast<void *>(w.host);
+        w.tensor->buffer = w.host_buffer;
+    }
+}
+
 }  // namespace
+
+BufferPtr show_on_zeros(const std::vector<Weight> & weights, const Device & device) {
+    size_t largest = 0;
+    for (const Weight & w : weights) largest = std::max(largest, w.arena_bytes);
+    BufferPtr zeros = allocate_weights(device, largest, "learning the graph");
+    for (const Weight & w : weights) {
+        w.tensor->buffer = zeros.get();
+        w.tensor->data   = ggml_backend_buffer_get_base(zeros.get());
+    }
+    return zeros;
+}
 
 std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options) {
     auto        loaded = std::make_shared<HostModel>();
@@ -113,10 +139,14 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
         ggml_tensor * t = seen.tensor;
         if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
         host.host_bytes += ggml_nbytes(t);
-        if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t), t->buffer, false});
-        else if (!seen.only_lookup && device.has_own_memory()) fixed.push_back(t);
+        if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) {
+            paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t), t->buffer, false, seen.alive_before});
+        } else if (!seen.only_lookup && device.has_own_memory()) {
+            fixed.push_back(t);
+        }
     }
     if (paged.empty()) throw Error(ErrorCode::model_unsupported, path + ": has no matrices that can be paged");
+    if (device.has_own_memory()) probe_on_device(paged, host.model.get(), device, options.n_threads);
     host.units = group_units(paged, llama_model_n_layer(host.model.get()));
     for (size_t u = 0; u < host.units.size(); u++) {
         for (const Weight & w : host.units[u].weights) host.unit_of[w.tensor] = int(u);

@@ -38,4 +38,8 @@ struct HostOptions {
 // device has no room for what cannot be paged.
 std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options);
 
+// Shows all these weights on one stretch of zeros in device memory: enough to make a context and to see its graphs.
+// Throws Error(never_fits).
+BufferPtr show_on_zeros(const std::vector<Weight> & weights, const Device & device);
+
 }  // namespace agentmux

@@ -17,13 +17,19 @@ constexpr size_t small_bytes = 1 << 20;
 struct Probe {
     std::vector<SeenWeight>              seen;
     std::map<const ggml_tensor *, size_t> index;   // weight -> in `seen`
+    std::map<const ggml_tensor *, int>   last_use;   // result -> the last node that reads it, or the one that computes it
+    std::vector<const ggml_tensor *>     results;    // [node]
+    std::map<size_t, int>                first_use;  // in `seen` -> node
     int64_t                              n_vocab = 0;
     bool                                 scores  = false;   // some node has a value for each token of the vocabulary
 };
 
 void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int operand, bool direct) {
     const auto [found, added] = probe.index.emplace(weight, probe.seen.size());
-    if (added) probe.seen.push_back({weight, true, true});
+    if (added) {
+        probe.first_use[probe.seen.size()] = int(probe.results.size());
+        probe.seen.push_back({weight, true, true, 0});
+    }
     SeenWeight & w     = probe.seen[found->second];
     const bool   first = operand == 0 && direct;
     w.only_matmul      = w.only_matmul && first && (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID);
@@ -41,9 +47,28 @@ bool on_node(ggml_tensor * node, bool ask, void * user) {
         for (ggml_tensor * t = node->src[i]; t; t = t->view_src) {
             if (is_weight(t)) note(probe, t, node, i, t == node->src[i]);
         }
+        if (const ggml_tensor * t = node->src[i]) {
+            const auto read = probe.last_use.find(t->view_src ? t->view_src : t);
+            if (read != probe.last_use.end()) read->second = int(probe.results.size());
+        }
     }
+    if (!node->view_src) probe.last_use[node] = int(probe.results.size());
+    probe.results.push_back(node);
     leave_out_large_product(node);
     return true;
+}
+
+// For each weight, how many results are computed before its first use and read from there on.
+void count_alive(Probe & probe) {
+    std::vector<int> alive(probe.results.size() + 1, 0);   // [node], as differences at first
+    for (int node = 0; node < int(probe.results.size()); node++) {
+        const auto read = probe.last_use.find(probe.results[size_t(node)]);
+        if (read == probe.last_use.end() || read->second <= node) continue;
+        alive[size_t(node) + 1]++;
+        alive[size_t(read->second) + 1 < alive.size() ? size_t(read->second) + 1 : alive.size() - 1]--;
+    }
+    for (size_t node = 1; node < alive.size(); node++) alive[node] += alive[node - 1];
+    for (const auto & [weight, node] : probe.first_use) probe.seen[weight].alive_before = alive[size_t(node)];
 }
 
 }  // namespace
@@ -79,9 +104,13 @@ std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threa
     llama_token tokens[2] = {0, 1};
     // One token, as in decoding, and two, as in prefill: some architectures build different graphs.
     for (int n : {1, 2}) {
+        probe.last_use.clear();
+        probe.results.clear();
+        probe.first_use.clear();
         if (llama_decode(context.get(), llama_batch_get_one(tokens, n)) != 0) {
             throw Error(ErrorCode::model_unsupported, "llama.cpp cannot decode with this model: " + log.last_error());
         }
+        count_alive(probe);
     }
     if (!probe.scores) throw Error(ErrorCode::model_unsupported, "this model computes no scores of tokens and generates no text");
     return probe.seen;

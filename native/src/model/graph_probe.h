@@ -12,6 +12,7 @@ struct SeenWeight {
     ggml_tensor * tensor      = nullptr;
     bool          only_matmul = true;   // each use is as the first operand of mul_mat or mul_mat_id, directly
     bool          only_lookup = true;   // each use is as the table of get_rows
+    int           alive_before = 0;     // results that are computed before its first use and read from there on
 };
 
 // Weights in the order of first use. Runs a throw-away context on the CPU, with the weights where they are.

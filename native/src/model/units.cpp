@@ -1,21 +1,62 @@
 #include "model/units.h"
 
 #include <algorithm>
+#include <set>
 
 namespace agentmux {
 
-std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers) {
+namespace {
+
+constexpr double largest_block = 1.5;   // of a layer
+
+struct Sizes {
     size_t all = 0, largest = 0;
-    for (const Weight & w : weights) {
-        all += w.arena_bytes;
-        largest = std::max(largest, w.arena_bytes);
+
+    size_t layer(int n_layers) const { return (all - largest) / size_t(std::max(n_layers, 1)); }
+};
+
+template <class Things, class BytesOf> Sizes sizes_of(const Things & things, BytesOf bytes_of) {
+    Sizes sizes;
+    for (const auto & thing : things) {
+        sizes.all += bytes_of(thing);
+        sizes.largest = std::max<size_t>(sizes.largest, bytes_of(thing));
     }
-    const size_t target = (all - largest) / size_t(std::max(n_layers, 1));
-    std::vector<Unit> units;
+    return sizes;
+}
+
+// Weights that stay together where cuts are made only with at most this many results alive.
+std::vector<Unit> blocks(const std::vector<Weight> & weights, int most_alive) {
+    std::vector<Unit> all;
     for (const Weight & w : weights) {
-        if (units.empty() || units.back().bytes + w.arena_bytes > target) units.emplace_back();
-        units.back().weights.push_back(w);
-        units.back().bytes += w.arena_bytes;
+        if (all.empty() || w.alive_before <= most_alive) all.emplace_back();
+        all.back().weights.push_back(w);
+        all.back().bytes += w.arena_bytes;
+    }
+    return all;
+}
+
+std::vector<Unit> blocks_of_a_layer_at_most(const std::vector<Weight> & weights, int n_layers) {
+    const Sizes   sizes = sizes_of(weights, [](const Weight & w) { return w.arena_bytes; });
+    const size_t  most  = std::max(sizes.largest, size_t(largest_block * double(sizes.layer(n_layers))));
+    std::set<int> alive;
+    for (const Weight & w : weights) alive.insert(w.alive_before);
+    for (int n : alive) {
+        std::vector<Unit> found = blocks(weights, n);
+        if (n == *alive.rbegin() || sizes_of(found, [](const Unit & u) { return u.bytes; }).largest <= most) return found;
+    }
+    return {};
+}
+
+}  // namespace
+
+std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers) {
+    const std::vector<Unit> parts  = blocks_of_a_layer_at_most(weights, n_layers);
+    const size_t            target = sizes_of(parts, [](const Unit & u) { return u.bytes; }).layer(n_layers);
+    std::vector<Unit>       units;
+    for (const Unit & part : parts) {
+        if (units.empty() || units.back().bytes + part.bytes > target) units.emplace_back();
+        units.back().weights.insert(units.back().weights.end(), part.weights.begin(), part.weights.end());
+        units.back().bytes += part.bytes;
     }
     return units;
 }

@@ -17,6 +17,7 @@ struct Weight {
     size_t                arena_bytes = 0;         // payload and the backend's padding, aligned
     ggml_backend_buffer * host_buffer = nullptr;   // that the copy lies in: the CPU can compute with it there
     bool                  page_locked = false;     // the device can read the copy directly
+    int                   alive_before = 0;        // results of earlier nodes that are still read after its first use begins
 };
 
 struct Unit {
@@ -25,8 +26,11 @@ struct Unit {
 };
 
 // Weights in the order of first use, cut into units of about one layer: as many as fit into (all - the largest) / layers
-// bytes, so that equal layers become equal units and a large output head stays alone. Where layers differ, units do not
-// end with layers, which costs nothing: uses are tracked by unit.
+// bytes, so that equal layers become equal units and a large output head stays alone.
+//
+// A pass may have to stop before a unit's first use, and a stop within operations that a backend fuses changes low bits.
+// So units are cut only where few results are alive, as between layers and before a block of matrices that read the
+// same input: the fewest that leave no stretch much larger than a layer.
 std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers);
 
 size_t total_bytes(const std::vector<Unit> & units);
