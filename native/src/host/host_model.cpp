@@ -34,13 +34,19 @@ std::string name_pattern(const std::string & name) {
     return pattern;
 }
 
+constexpr const char * token_table = "token_embd.weight";
+
+bool is_tied(const GgufSummary & file) {
+    return std::none_of(file.tensors.begin(), file.tensors.end(), [](const GgufTensor & t) { return t.name == "output.weight"; });
+}
+
 // One pattern for all matrices of the file. Where the output is tied to the token embedding, that one is left out:
 // llama.cpp then makes a second tensor of it for the output, and only llama.cpp knows that the two are one.
 std::string matrices_pattern(const GgufSummary & file) {
-    const bool tied = std::none_of(file.tensors.begin(), file.tensors.end(), [](const GgufTensor & t) { return t.name == "output.weight"; });
+    const bool            tied = is_tied(file);
     std::set<std::string> patterns;
     for (const GgufTensor & t : file.tensors) {
-        if (t.shape[1] > 1 && !(tied && t.name == "token_embd.weight")) patterns.insert(name_pattern(t.name));
+        if (t.shape[1] > 1 && !(tied && t.name == token_table)) patterns.insert(name_pattern(t.name));
     }
     std::string all = "^(";
     for (const std::string & p : patterns) all += (all.size() > 2 ? "|" : "") + p;
@@ -81,7 +87,14 @@ void require_decoder(const std::string & path, const llama_model * model, const 
     }
 }
 
-// Copies matrices that cannot be paged to the device; tables that rows are only picked from stay in host memory.
+// What the CPU computes where it lies, as llama.cpp itself has it: tables that rows are picked from, and operations that
+// the device lacks.
+bool left_on_host(const SeenWeight & seen, const GgufSummary & file, const Device & device) {
+    if (!device.has_own_memory()) return !seen.only_matmul;
+    return seen.only_lookup || !seen.supported || (is_tied(file) && std::string(seen.tensor->name) == token_table);
+}
+
+// Copies matrices that cannot be paged to the device.
 void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors, const Device & device) {
     size_t bytes = 0;
     for (const ggml_tensor * t : tensors) bytes += device.tensor_bytes(t);
@@ -103,7 +116,7 @@ void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors,
 void probe_on_device(std::vector<Weight> & weights, llama_model * model, const Device & device, int n_threads) {
     const BufferPtr                      zeros = show_on_zeros(weights, device);
     std::map<const ggml_tensor *, int> alive;
-    for (const SeenWeight & seen : weights_in_order_of_use(model, n_threads)) alive[seen.tensor] = seen.alive_before;
+    for (const SeenWeight & seen : weights_in_order_of_use(model, device.handle(), n_threads)) alive[seen.tensor] = seen.alive_before;
     for (Weight & w : weights) {
         w.alive_before   = alive[w.tensor];
         w.tensor->data   = const_cast<void *>(w.host);
@@ -135,13 +148,14 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
     require_decoder(path, host.model.get(), host.file.architecture);
     std::vector<Weight>        paged;
     std::vector<ggml_tensor *> fixed;
-    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), options.n_threads)) {
+    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), device.handle(), options.n_threads)) {
         ggml_tensor * t = seen.tensor;
         if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
         host.host_bytes += ggml_nbytes(t);
+        if (left_on_host(seen, host.file, device)) continue;
         if (seen.only_matmul && ggml_nbytes(t) >= min_paged_bytes) {
             paged.push_back({t, t->data, ggml_nbytes(t), device.tensor_bytes(t), t->buffer, false, seen.alive_before});
-        } else if (!seen.only_lookup && device.has_own_memory()) {
+        } else if (device.has_own_memory()) {
             fixed.push_back(t);
         }
     }

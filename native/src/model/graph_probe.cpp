@@ -15,6 +15,7 @@ namespace {
 constexpr size_t small_bytes = 1 << 20;
 
 struct Probe {
+    ggml_backend_dev_t                   device = nullptr;
     std::vector<SeenWeight>              seen;
     std::map<const ggml_tensor *, size_t> index;   // weight -> in `seen`
     std::map<const ggml_tensor *, int>   last_use;   // result -> the last node that reads it, or the one that computes it
@@ -28,11 +29,12 @@ void note(Probe & probe, ggml_tensor * weight, const ggml_tensor * node, int ope
     const auto [found, added] = probe.index.emplace(weight, probe.seen.size());
     if (added) {
         probe.first_use[probe.seen.size()] = int(probe.results.size());
-        probe.seen.push_back({weight, true, true, 0});
+        probe.seen.push_back({weight});
     }
     SeenWeight & w     = probe.seen[found->second];
     const bool   first = operand == 0 && direct;
     w.only_matmul      = w.only_matmul && first && (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID);
+    w.supported        = w.supported && ggml_backend_dev_supports_op(probe.device, node);
     w.only_lookup      = w.only_lookup && first && node->op == GGML_OP_GET_ROWS;
 }
 
@@ -85,9 +87,10 @@ bool is_weight(const ggml_tensor * tensor) {
            ggml_backend_buffer_get_usage(tensor->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
 }
 
-std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, int n_threads) {
+std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backend_dev_t device, int n_threads) {
     const LogCapture     log;
     Probe                probe;
+    probe.device  = device;
     probe.n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
     llama_context_params params = llama_context_default_params();
     params.n_ctx                = 32;
