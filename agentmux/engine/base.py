@@ -32,7 +32,7 @@ class EngineConfig:
     device_bytes: int | None = None
     """Budget. On a device with its own memory: everything the engine takes there (arena, contexts, small tensors,
     the driver's own share). On the CPU: the arena, which stands in for it. None: nine tenths of what the device has
-    free; on the CPU, room for every loaded model."""
+    free; on the CPU, no arena at all: models are computed where their files are mapped."""
     arena_bytes: int | None = None
     """Cap on the arena below what the budget leaves for it; None: no other cap. For tests and measurements."""
     host_bytes: int | None = None
@@ -281,6 +281,7 @@ class EngineStats:
     device_budget_bytes: int
     """0 where there is none: on the CPU, unless one was given."""
     arena_bytes: int
+    """Room for units; where models are computed in place (on the CPU without a budget), the bytes of all units."""
     arena_used_bytes: int
     device_used_bytes: int
     """As the driver reports it, growth since the engine was made and the driver's own share included; on the CPU the

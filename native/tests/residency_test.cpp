@@ -116,7 +116,7 @@ TEST_CASE("units that the CPU computes are shown where they lie, and come back")
     residency.compute_on_host(0, {false, false, true});
     CHECK(residency.map_of(0) == "..h");
     CHECK(residency.ready(0, 2));
-    CHECK(!residency.resident(0));
+    CHECK(!residency.complete(0));
     CHECK(a.units[2].weights[0].tensor->data == a.bytes[2].data());
     residency.clear();
     CHECK(a.units[2].weights[0].tensor->data == a.bytes[2].data());

@@ -75,7 +75,7 @@ def test_what_the_cpu_computed_is_paged_again_when_the_arena_grows(model_folder:
 def test_a_file_loaded_twice_is_held_once(model_folder: Path, tmp_path: Path, make_engine: MakeEngine) -> None:
     path = random_models.write("llama", model_folder)
     expected = _expected(path)[3]
-    engine = make_engine(None)
+    engine = make_engine(10**9)
     footprint = engine.load(LoadSpec("one", str(path), 256, 1, BATCH_TOKENS))
     link = tmp_path / "link.gguf"
     link.symlink_to(path)
@@ -175,6 +175,19 @@ def test_a_resident_model_is_not_watched_and_a_paged_one_is_exact(model_folder: 
         _agree(run(engine, _turn(turn, BATCH_TOKENS))[0], expected)
         (again,) = run(engine, TurnRequest(turn + 1, "m", (*prompt, *kept.tokens), 5, ignore_eos=True, session="s"))
         assert again.stats.reused_tokens == 64
+
+
+def test_without_a_budget_models_are_computed_where_they_lie(model_folder: Path, make_engine: MakeEngine) -> None:
+    """On the CPU: nothing is copied, and no layer is watched."""
+    path = random_models.write("qwen3moe", model_folder)
+    engine = make_engine(None)
+    footprint = engine.load(spec(path))
+    for i, (n, expected) in enumerate(zip(PROMPTS_TOKENS, _expected(path), strict=True)):
+        _agree(run(engine, _turn(i, n))[0], expected)
+    stats = engine.stats()
+    assert stats.uploaded_bytes == 0
+    assert stats.models[0].unit_states == "h" * len(footprint.unit_bytes)
+    assert stats.arena_bytes == stats.arena_used_bytes == footprint.weight_bytes
 
 
 def test_negative_limits_are_refused() -> None:

@@ -45,7 +45,8 @@ Error gone() { return Error(ErrorCode::engine, "the engine is closed"); }
 Engine::Engine(const EngineConfig & c)
     : config(c), device(open_device(c.device)), n_threads(c.threads > 0 ? c.threads : usable_cores()),
       others_bytes(device.used_bytes() > largest_driver_share_bytes ? device.used_bytes() - largest_driver_share_bytes / 2 : 0),
-      budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)), host_budget(c.host_bytes), sessions(host_budget), residency(device, c.link_bytes_per_s, c.debug_poison),
+      budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)),
+      in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), sessions(host_budget), residency(device, c.link_bytes_per_s, c.debug_poison),
       thread([this] { run(); }) {}
 
 // ---- any thread -----------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ Footprint Engine::load(const LoadSpec & spec) {
                 remove(runner);
                 runner.reset();
                 clear_device();
-                residency.resize(arena_for(runners));
+                make_arena(arena_for(runners), runners);
                 throw;
             }
             footprint = runner->footprint;
@@ -135,7 +136,7 @@ void Engine::unload(const std::string & model) {
         remove(runner);
         runner.reset();   // its own memory first: the arena may have it
         clear_device();
-        residency.resize(arena_for(runners));
+        make_arena(arena_for(runners), runners);
     });
 }
 
@@ -200,7 +201,6 @@ EngineStats Engine::stats() const {
     s.switches            = n_switches;
     s.step_s              = steps_s;
     s.compactions         = residency.compactions();
-    s.page_locked_bytes   = 0;
     std::set<ModelId> seen;
     for (const auto & [_, runner] : runners) {
         s.repeated_passes += runner->decoder().repeated_passes();
@@ -214,6 +214,7 @@ EngineStats Engine::stats() const {
         s.models.push_back({runner->spec.model, residency.map_of(runner->host_id), residency.resident_bytes(runner->host_id), runner->n_active,
                             runner->n_waiting, runner->slots().n_kept, runner->has_context});
     }
+    if (in_place) s.arena_bytes = s.arena_used_bytes = s.device_used_bytes = weight_bytes([](const Runner &) { return true; });
     const SessionCounters kept = sessions.counters();
     s.sessions_in_host         = kept.sessions;
     s.session_host_bytes       = kept.bytes;
@@ -285,7 +286,7 @@ double Engine::quantum_s(const Runner & other) const {
 }
 
 bool Engine::fit_together() const {
-    return weight_bytes([](const Runner & runner) { return runner.has_work(); }) <= residency.arena_bytes();
+    return in_place || weight_bytes([](const Runner & runner) { return runner.has_work(); }) <= residency.arena_bytes();
 }
 
 // Turns submitted after another model's oldest waiting turn do not overtake it, unless both models fit together.

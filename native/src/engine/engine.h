@@ -65,6 +65,7 @@ class Engine {
     void      open_context(Runner & runner);
     void      close_contexts_for(const Runner & opening);
     void      clear_device();
+    void      make_arena(size_t arena_bytes, const Runners & models);
 
     Runner * choose();
     Runner * next_in_turn();
@@ -80,6 +81,7 @@ class Engine {
     const int          n_threads;
     const uint64_t     others_bytes;   // in use on the device before, by others
     const uint64_t     budget_bytes;   // 0 on the CPU where none was given
+    const bool         in_place;       // on the CPU without a budget: computed where the files are mapped, nothing is copied
     HostBudget         host_budget;
     SessionStore       sessions;
     EventQueue         events;

@@ -70,7 +70,7 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     runner->close();
     const size_t arena_bytes = arena_for(models);
     require_room(models, arena_bytes);
-    residency.resize(arena_bytes);
+    make_arena(arena_bytes, models);
     {
         std::lock_guard lock(mutex);
         runners                   = std::move(models);
@@ -151,13 +151,19 @@ size_t Engine::weight_bytes(const std::function<bool(const Runner &)> & which) c
 }
 
 bool Engine::all_fit() const {
-    return weight_bytes([](const Runner &) { return true; }) <= residency.arena_bytes();
+    return in_place || weight_bytes([](const Runner &) { return true; }) <= residency.arena_bytes();
 }
 
 // On a device with its own memory: what the budget has to bear besides the arena. The device must be cleared.
 uint64_t Engine::taken_bytes(const Runners & models) const {
     if (!device.has_own_memory()) return 0;
     return device.used_bytes() - others_bytes + context_allowance(models) + device_margin_bytes;
+}
+
+void Engine::make_arena(size_t arena_bytes, const Runners & models) {
+    residency.resize(in_place ? 0 : arena_bytes);
+    if (!in_place) return;
+    for (const auto & [_, runner] : models) residency.compute_on_host(runner->host_id, std::vector<bool>(runner->host->units.size(), true));
 }
 
 size_t Engine::arena_for(const Runners & models) const {

@@ -104,14 +104,15 @@ uint64_t Decoder::distance(int unit) const {
 
 double Decoder::decode(const std::vector<PassToken> & tokens) {
     waited_s = 0;
-    choose_device(int(tokens.size()));
     const double started = now_s();
-    if (!watched) {
+    if (watched) {
+        choose_device(int(tokens.size()));
+    } else if (!residency.complete(model)) {
         std::vector<int> all(host.units.size());
         std::iota(all.begin(), all.end(), 0);
-        if (!residency.resident(model)) waited_s = residency.require(model, all, distances);
+        waited_s = residency.require(model, all, distances);
     }
-    if (residency.resident(model)) {
+    if (!watched || residency.complete(model)) {
         mode = Mode::resident;
         run(tokens);
     } else {

@@ -73,9 +73,11 @@ void Residency::remove(ModelId model) {
     models[size_t(model)].clear();
 }
 
-bool Residency::resident(ModelId model) const {
-    const Units & units = models[size_t(model)];
-    return std::all_of(units.begin(), units.end(), [](const auto & unit) { return unit->state == UnitState::resident; });
+bool Residency::complete(ModelId model) const {
+    for (int unit = 0; unit < int(models[size_t(model)].size()); unit++) {
+        if (!ready(model, unit)) return false;
+    }
+    return true;
 }
 
 // A tensor must never lie at address 0: llama.cpp would take it for one that is still to be allocated.

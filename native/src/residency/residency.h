@@ -25,7 +25,7 @@ class Residency {
     void add(ModelId model, const std::vector<Unit> & units);
     void remove(ModelId model);
 
-    bool resident(ModelId model) const;   // all of it
+    bool complete(ModelId model) const;   // all of it is ready
     // In the arena, or computed by the CPU where it lies: nothing to wait for.
     bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident || of(model, unit).state == UnitState::on_host; }
 
