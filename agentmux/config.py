@@ -48,8 +48,8 @@ class ModelSpec:
 
     path: str | os.PathLike[str]
     """A GGUF file."""
-    context_tokens: int = 4096
-    """Context of each slot, prompt and answer together."""
+    context_tokens: int | None = None
+    """Context of each slot, prompt and answer together; None: 4096, or what the model was trained on if less."""
     slots: int = 1
     """Turns of this model that may decode at the same time, in one batch."""
     batch_tokens: int = 256
@@ -57,7 +57,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for name in ("context_tokens", "slots", "batch_tokens"):
-            _at_least_one(f"ModelSpec.{name}", getattr(self, name))
+            if (value := getattr(self, name)) is not None:
+                _at_least_one(f"ModelSpec.{name}", value)
         if not os.fspath(self.path):
             raise ConfigError("ModelSpec.path is empty")
 

@@ -60,8 +60,9 @@ class LoadSpec:
 
     model: str
     path: str
-    context_tokens: int = 4096
-    """Context of each slot, in tokens, prompt and answer together."""
+    context_tokens: int | None = None
+    """Context of each slot, in tokens, prompt and answer together; None: 4096, or what the model was trained on where
+    that is less."""
     slots: int = 1
     """Turns of this model that may decode at the same time."""
     batch_tokens: int = 256

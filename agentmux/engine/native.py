@@ -78,8 +78,11 @@ class NativeEngine:
     def load(self, spec: LoadSpec) -> Footprint:
         """See ``Engine.load``."""
         native = _native.LoadSpec()
-        for name in ("model", "path", "context_tokens", "slots", "batch_tokens"):
+        for name in ("model", "path", "slots", "batch_tokens"):
             setattr(native, name, getattr(spec, name))
+        if spec.context_tokens == 0:
+            raise ConfigError("context_tokens is 0; it must be at least 1")
+        native.context_tokens = spec.context_tokens or 0
         with _translated():
             loaded = self._engine.load(native)
         return Footprint(

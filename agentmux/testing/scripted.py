@@ -127,6 +127,7 @@ class ScriptedEngine:
         if spec.model not in self._script:
             raise ModelNotFound(f"the script has no model {spec.model}")
         weight = self._weight_bytes[spec.model]
+        context_tokens = spec.context_tokens or 4096
         footprint = Footprint(
             model=spec.model,
             architecture="scripted",
@@ -136,9 +137,9 @@ class ScriptedEngine:
             context_bytes=0,
             kv_bytes_per_token=0,
             host_bytes=weight,
-            context_tokens=spec.context_tokens,
+            context_tokens=context_tokens,
             slots=spec.slots,
-            training_context_tokens=spec.context_tokens,
+            training_context_tokens=context_tokens,
             vocabulary_tokens=256,
             chat_template=None,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from agentmux.engine.base import EngineConfig, Footprint, TurnFinished, TurnRequest, TurnStarted
+from agentmux.engine.base import EngineConfig, Footprint, LoadSpec, TurnFinished, TurnRequest, TurnStarted
 from agentmux.engine.native import NativeEngine
 
 from . import random_models
@@ -176,3 +176,37 @@ def test_two_slots_in_one_batch_are_exact(name: str, model_folder: Path, make_en
         got, repeated = _together(make_engine, path, blocker, arena_bytes)
         assert got == expected
         assert (repeated > 0) == (name in ("lfm2", "falcon-h1"))
+
+
+def _eight_together(make_engine: MakeEngine, path: Path, blocker: Path, arena_bytes: int) -> list[Outcome]:
+    """Eight turns of different lengths that start in the same step, some of them longer than a chunk."""
+    engine = make_engine(arena_bytes, oversize="stream")
+    engine.load(LoadSpec("m", str(path), CONTEXT_TOKENS // 2, 8, BATCH_TOKENS))
+    engine.load(spec(blocker, "blocker"))
+    engine.submit(_turn(0, 10, "blocker", max_tokens=300))
+    while not any(isinstance(event, TurnStarted) for event in events(engine)):
+        pass
+    turns = range(1, 9)
+    for turn in turns:
+        engine.submit(_turn(turn, 12 * turn))
+    ended = endings(engine, {0, *turns})
+    outcomes = []
+    for turn in turns:
+        end = ended[turn]
+        assert isinstance(end, TurnFinished), end
+        assert len(end.tokens) == ANSWER_TOKENS
+        outcomes.append((end.tokens, end.stats.logits_crc32))
+    return outcomes
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3moe", "falcon-h1", "gemma3"])
+def test_eight_slots_are_exact(name: str, model_folder: Path, make_engine: MakeEngine) -> None:
+    """Against the same engine with the model resident: decoding slots and chunks of prompts share each step."""
+    path, blocker = random_models.write(name, model_folder), random_models.write("qwen3", model_folder)
+    sizes = [_footprint(p) for p in (path, blocker)]
+    resident = max(footprint.weight_bytes for footprint in sizes)
+    expected = _eight_together(make_engine, path, blocker, resident)
+    assert len(set(expected)) == 8
+    assert (
+        _eight_together(make_engine, path, blocker, max(footprint.min_arena_bytes for footprint in sizes)) == expected
+    )

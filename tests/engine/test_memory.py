@@ -190,6 +190,16 @@ def test_without_a_budget_models_are_computed_where_they_lie(model_folder: Path,
     assert stats.arena_bytes == stats.arena_used_bytes == footprint.weight_bytes
 
 
+def test_a_context_is_no_longer_than_the_model_was_trained_on(model_folder: Path, make_engine: MakeEngine) -> None:
+    path = random_models.write("llama", model_folder)  # trained on 1024
+    engine = make_engine(None)
+    assert engine.load(LoadSpec("default", str(path))).context_tokens == 1024
+    assert engine.load(LoadSpec("shorter", str(path), 100)).context_tokens == 100
+    assert engine.load(LoadSpec("stretched", str(path), 2000)).context_tokens == 2000
+    with pytest.raises(errors.ContextOverflow, match="1024"):
+        engine.submit(TurnRequest(1, "default", random_models.prompt(1024)))
+
+
 def test_negative_limits_are_refused() -> None:
     for field in ("device_bytes", "arena_bytes", "host_bytes", "contexts", "threads", "link_bytes_per_s"):
         with pytest.raises(errors.ConfigError, match=field):

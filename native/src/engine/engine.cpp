@@ -15,6 +15,7 @@ namespace agentmux {
 
 namespace {
 
+constexpr int    default_context_tokens = 4096;
 constexpr double shortest_quantum_s = 0.25;
 constexpr double switches_per_quantum = 8;   // a quantum is worth this many: at most an eighth of the time goes into them
 constexpr double assumed_link_bytes_per_s = 8e9;   // until one has been seen
@@ -84,13 +85,15 @@ void Engine::release_name(const std::string & model) {
     names.erase(model);
 }
 
-Footprint Engine::load(const LoadSpec & spec) {
-    require_positive("context_tokens", spec.context_tokens);
+Footprint Engine::load(const LoadSpec & asked) {
+    LoadSpec spec = asked;
+    if (spec.context_tokens != 0) require_positive("context_tokens", spec.context_tokens);
     require_positive("slots", spec.slots);
     require_positive("batch_tokens", spec.batch_tokens);
     reserve_name(spec.model);
     try {
         auto [host, host_id] = hold(spec);
+        if (spec.context_tokens == 0) spec.context_tokens = std::min(default_context_tokens, llama_model_n_ctx_train(host->model.get()));
         require_positions(host->file, spec.context_tokens);
         Footprint footprint;
         run_on_engine_thread([&, host = std::move(host), host_id = host_id]() mutable {

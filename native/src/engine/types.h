@@ -28,7 +28,7 @@ struct EngineConfig {
 
 struct LoadSpec {
     std::string model, path;
-    int         context_tokens = 4096;
+    int         context_tokens = 0;   // 0: 4096, or what the model was trained on where that is less
     int         slots          = 1;
     int         batch_tokens   = 256;
 };
