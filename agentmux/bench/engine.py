@@ -66,7 +66,7 @@ class Settings:
     threads: int | None = None
     batch_tokens: int = 256
     mapped: bool = True
-    """Plain llama.cpp computes from the mapped file, its default; or else from a copy in memory, as the engine does."""
+    """Plain llama.cpp computes from the mapped file, its default; or else from a copy in memory."""
 
     def __post_init__(self) -> None:
         if self.tokens < 2:

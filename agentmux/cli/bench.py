@@ -41,7 +41,7 @@ def bench() -> None:
 @click.option("--device-bytes", type=Size(), help="Budget of the paged runs instead, such as 8GiB.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="In one step at most.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
-@click.option("--no-mmap", is_flag=True, help="Plain llama.cpp copies the weights, as the engine does on the CPU.")
+@click.option("--no-mmap", is_flag=True, help="Plain llama.cpp copies the weights instead of mapping the file.")
 @DEVICE
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def engine(
