@@ -127,7 +127,7 @@ class TurnRequest:
     session: str | None = None
     """The conversation that this turn belongs to, by a name of the caller's, for this model. Its KV cache is kept after
     the turn, and the longest common prefix of the next turn's prompt is not computed again. Two turns of one session
-    run one after the other."""
+    run one after the other; a parked one keeps what it has for itself until it ends."""
     fork: str | None = None
     """Where the session has no KV cache yet, it begins with a copy of this session's."""
     grammar_after: str | None = None

@@ -52,3 +52,14 @@ TEST_CASE("the budget is kept, and the session used longest ago makes room") {
     }
     CHECK(budget.used_bytes() == 0);
 }
+
+TEST_CASE("nobody is dropped for a session that weights leave no room for") {
+    HostBudget   budget(1000);
+    SessionStore store(budget);
+    REQUIRE(budget.reserve(500));
+    store.put({1, "a"}, session(100, 1));
+    store.put({1, "large"}, session(600, 2));
+    CHECK(store.find({1, "large"}) == nullptr);
+    CHECK(store.find({1, "a"}) != nullptr);
+    budget.release(500);
+}

@@ -161,6 +161,15 @@ def test_impossible_settings(field: str, value: int, model: Path, make_engine: M
         make_engine(None).load(LoadSpec("m", str(model), **{field: value}))
 
 
+@pytest.mark.parametrize(("slots", "batch_tokens", "context_tokens"), [(8, 4, 512), (8, 64, 4)])
+def test_more_slots_than_a_batch_has_tokens(
+    slots: int, batch_tokens: int, context_tokens: int, model: Path, loaded: NativeEngine
+) -> None:
+    with pytest.raises(errors.ConfigError, match="8 slots do not go into one batch of 4 tokens"):
+        loaded.load(LoadSpec("many", str(model), context_tokens, slots, batch_tokens))
+    _still_works(loaded)
+
+
 def test_an_unknown_device() -> None:
     with pytest.raises(errors.ConfigError, match="no device XPU9"):
         NativeEngine(EngineConfig(device="XPU9"))

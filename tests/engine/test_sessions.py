@@ -308,3 +308,53 @@ def test_models_that_do_not_fit_together_share_time(
     after = engine.stats()
     assert after.switches - before.switches >= 2
     assert after.steps - before.steps > 20 * (after.switches - before.switches)
+
+
+def test_waiting_turns_of_two_models_do_not_block_each_other(model_folder: Path, make_engine: MakeEngine) -> None:
+    """A second turn of the running model waits before the other model's, and no slot is free for it."""
+    paths = {name: random_models.write(name, model_folder) for name in ("llama", "qwen3")}
+    weights = [make_engine(None).load(spec(path)).weight_bytes for path in paths.values()]
+    engine = make_engine(max(weights), link_bytes_per_s=50 * max(weights))
+    for name, path in paths.items():
+        engine.load(LoadSpec(name, str(path), CONTEXT_TOKENS, 1, BATCH_TOKENS))
+    prompt = random_models.prompt(50)
+    engine.submit(_turn(1, prompt, "llama", max_tokens=440))
+    engine.submit(_turn(2, prompt, "llama", max_tokens=440))
+    engine.submit(_turn(3, prompt, "qwen3", max_tokens=440))
+    engine.submit(_turn(4, prompt, "qwen3", max_tokens=440))
+    assert all(isinstance(end, TurnFinished) for end in endings(engine, {1, 2, 3, 4}).values())
+
+
+def test_contexts_that_cannot_be_open_together_are_not_swapped_at_every_step(
+    model_folder: Path, make_engine: MakeEngine
+) -> None:
+    """Weights fit, contexts do not, and there is no host memory for what a context held."""
+    paths = {name: random_models.write(name, model_folder) for name in ("llama", "qwen3")}
+    engine = make_engine(10**9, contexts=1, host_bytes=1)
+    for name, path in paths.items():
+        engine.load(spec(path, name))
+    for turn, name in enumerate(paths):
+        engine.submit(_turn(turn, random_models.prompt(200), name, max_tokens=100))
+    assert all(isinstance(end, TurnFinished) for end in endings(engine, {0, 1}).values())
+    assert engine.stats().switches < 20
+
+
+def test_a_parked_turn_keeps_its_own_while_its_session_goes_on(model_folder: Path, make_engine: MakeEngine) -> None:
+    engine = make_engine(None)
+    engine.load(LoadSpec("m", str(random_models.write("falcon-h1", model_folder)), CONTEXT_TOKENS, 1, BATCH_TOKENS))
+    request = _turn(1, random_models.prompt(60), max_tokens=300, session="s")
+    (expected,) = run(engine, request)
+    engine.forget("m", "s")
+    engine.submit(_turn(2, request.prompt, max_tokens=300, session="s"))  # type: ignore[arg-type]
+    while not any(isinstance(event, TurnStarted) for event in events(engine)):
+        pass
+    engine.park(2)
+    while not any(isinstance(event, TurnParked) for event in events(engine)):
+        pass
+    run(engine, _turn(3, (9, 8, 7), session="s"))
+    engine.resume(2)
+    end = endings(engine, {2})[2]
+    assert isinstance(end, TurnFinished)
+    assert _outcome(end) == _outcome(expected)
+    (after,) = run(engine, _turn(4, _follow_up(random_models.prompt(60), end.tokens), session="s"))
+    assert after.stats.reused_tokens == 60 + 299

@@ -92,19 +92,21 @@ Footprint Engine::load(const LoadSpec & asked) {
     require_positive("batch_tokens", spec.batch_tokens);
     reserve_name(spec.model);
     try {
+        std::lock_guard lock(load_mutex);   // one at a time: loading is bound by bandwidth, and measures the device
         auto [host, host_id] = hold(spec);
         if (spec.context_tokens == 0) spec.context_tokens = std::min(default_context_tokens, llama_model_n_ctx_train(host->model.get()));
         require_positions(host->file, spec.context_tokens);
+        if (spec.slots > std::min(spec.batch_tokens, spec.context_tokens)) {
+            throw Error(ErrorCode::config, std::to_string(spec.slots) + " slots do not go into one batch of " +
+                                               std::to_string(std::min(spec.batch_tokens, spec.context_tokens)) + " tokens");
+        }
         Footprint footprint;
         run_on_engine_thread([&, host = std::move(host), host_id = host_id]() mutable {
             auto runner = std::make_shared<Runner>(std::move(host), host_id, next_id++, spec, events, sessions, config.debug_hash_logits);
             try {
                 install(runner);
             } catch (...) {   // to the byte: the arena is made anew when the failed model's memory is free
-                remove(runner);
-                runner.reset();
-                clear_device();
-                make_arena(arena_for(runners), runners);
+                withdraw(runner);
                 throw;
             }
             footprint = runner->footprint;
@@ -125,21 +127,11 @@ std::shared_ptr<Runner> Engine::find(const std::string & model) const {
 }
 
 void Engine::unload(const std::string & model) {
+    std::lock_guard loading(load_mutex);
     run_on_engine_thread([&] {
         std::shared_ptr<Runner> runner = find(model);
-        runner->cancel_all();
-        sessions.drop_all_of(runner->id);
-        if (running == runner.get()) running = nullptr;
-        if (hinted == runner->host_id) hinted = -1;
-        {
-            std::lock_guard lock(mutex);
-            runners.erase(runner->id);
-            names.erase(model);
-        }
-        remove(runner);
-        runner.reset();   // its own memory first: the arena may have it
-        clear_device();
-        make_arena(arena_for(runners), runners);
+        release_name(model);
+        withdraw(runner);
     });
 }
 
@@ -247,11 +239,18 @@ void Engine::run() {
             wake.wait(lock, [&] { return stopping || !mailbox.empty() || busy(); });
             commands.swap(mailbox);
         }
-        for (const Command & command : commands) command();
+        for (Command & command : commands) {
+            command();
+            command = nullptr;   // it may hold a runner that the next one frees
+        }
         commands.clear();
         if (std::lock_guard lock(mutex); stopping && mailbox.empty()) break;
         if (Runner * runner = choose()) step(*runner);
-        hint();
+        try {
+            hint();
+        } catch (const Error &) {   // no memory to move units with: the hint was only that
+            hinted = -1;
+        }
     }
     for (auto & [_, runner] : runners) runner->cancel_all();
     residency.resize(0);
@@ -289,15 +288,18 @@ double Engine::quantum_s(const Runner & other) const {
 }
 
 bool Engine::fit_together() const {
-    return in_place || weight_bytes([](const Runner & runner) { return runner.has_work(); }) <= residency.arena_bytes();
+    const bool weights_fit = in_place || weight_bytes([](const Runner & runner) { return runner.has_work(); }) <= residency.arena_bytes();
+    return weights_fit && contexts_fit_together();
 }
 
-// Turns submitted after another model's oldest waiting turn do not overtake it, unless both models fit together.
+// Turns submitted after another model's oldest waiting turn do not overtake it, unless both models fit together. A model
+// that was chosen and has nothing in its slots yet may always begin, and nobody waits for a model whose slots are full.
 double Engine::fill_limit_s(const Runner & runner) const {
     double limit = std::numeric_limits<double>::max();
-    if (fit_together()) return limit;
+    if (fit_together() || runner.active() == 0) return limit;
     for (const auto & [_, other] : runners) {
-        if (other.get() != &runner) limit = std::min(limit, other->oldest_waiting_s().value_or(limit));
+        const bool could_begin = other.get() != &runner && other->active() < other->slots().size();
+        if (could_begin) limit = std::min(limit, other->oldest_waiting_s().value_or(limit));
     }
     return limit;
 }
@@ -317,9 +319,9 @@ void Engine::step(Runner & runner) {
         runner.step(residency);
         n_steps++;
     } catch (const Error & e) {
-        runner.fail_active(e);
+        runner.fail_step(e);
     } catch (const std::exception & e) {
-        runner.fail_active(Error(ErrorCode::engine, e.what()));
+        runner.fail_step(Error(ErrorCode::engine, e.what()));
     }
     steps_s = steps_s + (now_s() - started);
 }

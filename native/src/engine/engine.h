@@ -54,7 +54,7 @@ class Engine {
     // engine_memory.cpp: loading, contexts, and who has which bytes
     std::pair<std::shared_ptr<HostModel>, ModelId> hold(const LoadSpec & spec);
     void      install(const std::shared_ptr<Runner> & runner);
-    void      remove(const std::shared_ptr<Runner> & runner);
+    void      withdraw(std::shared_ptr<Runner> & runner);
     Footprint measure(Runner & runner, uint64_t context_bytes) const;
     uint64_t  context_allowance(const Runners & models) const;
     size_t    arena_for(const Runners & models) const;
@@ -62,6 +62,7 @@ class Engine {
     void      require_room(const Runners & models, size_t arena_bytes) const;
     size_t    weight_bytes(const std::function<bool(const Runner &)> & which) const;   // of distinct hosts
     bool      all_fit() const;
+    bool      contexts_fit_together() const;
     void      open_context(Runner & runner);
     void      close_contexts_for(const Runner & opening);
     void      clear_device();
@@ -88,7 +89,7 @@ class Engine {
     Residency          residency;
     const Residency::Distance distances = [this](ModelId model, int unit) { return outlook(model, unit); };
 
-    std::mutex                                       load_mutex;   // one file at a time: loading is bound by bandwidth
+    std::mutex                                       load_mutex;   // held while a model is loaded or unloaded
     std::map<std::string, LoadedHost>                hosts;        // [identity of the file]
     ModelId                                          next_host_id = 0;
 

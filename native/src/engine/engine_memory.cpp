@@ -28,7 +28,6 @@ std::string identity(const std::string & path) {
 
 // The file in host memory: the one that is there already, or loaded now, on the caller's thread.
 std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spec) {
-    std::lock_guard   lock(load_mutex);
     const std::string file = identity(spec.path);
     std::erase_if(hosts, [](const auto & entry) { return entry.second.model.expired(); });
     if (const auto found = hosts.find(file); found != hosts.end()) {
@@ -56,27 +55,29 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     const bool held_already = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
     Runners    models       = runners;
     models.emplace(runner->id, runner);
+    runner->make_decoder(device, residency, distances, n_threads, config.oversize);
     const uint64_t used_before = device.used_bytes();
     {
         std::vector<Weight> weights;
         for (const Unit & unit : runner->host->units) weights.insert(weights.end(), unit.weights.begin(), unit.weights.end());
         const BufferPtr zeros = show_on_zeros(weights, device);
         if (!held_already) residency.add(runner->host_id, runner->host->units);
-        runner->make_decoder(device, residency, distances, n_threads, config.oversize);
         runner->open(true);
         runner->decoder().learn();
     }
-    runner->footprint = measure(*runner, device.used_bytes() - used_before);
+    const uint64_t used_now = device.used_bytes();   // others may have freed theirs meanwhile
+    runner->footprint       = measure(*runner, used_now > used_before ? used_now - used_before : 0);
     runner->close();
     const size_t arena_bytes = arena_for(models);
     require_room(models, arena_bytes);
     make_arena(arena_bytes, models);
     {
         std::lock_guard lock(mutex);
-        runners                   = std::move(models);
-        names[runner->spec.model] = runner->id;
+        runners = std::move(models);
     }
     open_context(*runner);   // as its first turn wants it
+    std::lock_guard lock(mutex);
+    names[runner->spec.model] = runner->id;   // from here on it can be found
 }
 
 // What is resident now can be uploaded again, and sessions wait in host memory: with contexts and arena gone, the driver's
@@ -86,12 +87,22 @@ void Engine::clear_device() {
     residency.resize(0);
 }
 
-// What install has done, undone; the arena is the caller's.
-void Engine::remove(const std::shared_ptr<Runner> & runner) {
-    const bool shared = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) {
-        return entry.second != runner && entry.second->host_id == runner->host_id;
-    });
+// The model's turns end as cancelled, it goes with all its memory, and the others have what was its part of the arena.
+void Engine::withdraw(std::shared_ptr<Runner> & runner) {
+    runner->cancel_all();
+    runner->drop_context();   // whoever else still holds the runner: its device memory goes now
+    sessions.drop_all_of(runner->id);
+    if (running == runner.get()) running = nullptr;
+    if (hinted == runner->host_id) hinted = -1;
+    {
+        std::lock_guard lock(mutex);
+        runners.erase(runner->id);
+    }
+    const bool shared = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
     if (!shared) residency.remove(runner->host_id);
+    runner.reset();
+    clear_device();
+    make_arena(arena_for(runners), runners);
 }
 
 // ---- contexts -------------------------------------------------------------------------------------------------------
@@ -108,6 +119,18 @@ uint64_t Engine::context_allowance(const Runners & models) const {
         sum += bytes[i];
     }
     return sum;
+}
+
+// Whether the contexts of all models that have work may be open at once: otherwise each step would move KV caches.
+bool Engine::contexts_fit_together() const {
+    uint64_t bytes = 0;
+    int      n     = 0;
+    for (const auto & [_, runner] : runners) {
+        if (!runner->has_work()) continue;
+        bytes += runner->footprint.context_bytes;
+        n++;
+    }
+    return bytes <= context_allowance(runners) && (config.contexts == 0 || n <= config.contexts);
 }
 
 // Closes contexts, the one used longest ago first and those with turns in their slots last, until there is room for
@@ -132,6 +155,10 @@ void Engine::close_contexts_for(const Runner & opening) {
 }
 
 void Engine::open_context(Runner & runner) {
+    if (!in_place && residency.arena_bytes() < runner.footprint.min_arena_bytes) {
+        throw Error(ErrorCode::never_fits, "the device has no room for " + runner.spec.model + " any more",
+                    {{"needed_bytes", double(runner.footprint.min_arena_bytes)}, {"available_bytes", double(residency.arena_bytes())}});
+    }
     const bool watched = !all_fit();
     if (runner.has_context && runner.decoder().is_watched() == watched) return;
     runner.close();

@@ -73,6 +73,11 @@ void Runner::count() {
     n_waiting = int(waiting.size());
 }
 
+void Runner::drop_context() {
+    if (the_decoder) the_decoder->close();
+    has_context = false;
+}
+
 void Runner::enqueue(std::unique_ptr<Turn> turn) {
     waiting.push_back(std::move(turn));
     count();
@@ -96,7 +101,7 @@ bool Runner::cancel(uint64_t id_of_turn) {
         if (found == turns.end()) return false;
         const std::unique_ptr<Turn> turn = std::move(*found);
         turns.erase(found);
-        if (turn->request.session.empty()) forget(turn->kv_name());
+        if (turn->kv_name() != turn->request.session) forget(turn->kv_name());
         count();
         if (turn->started) push_finished(*turn, "cancelled");
         else events.push(cancelled_unstarted(*turn));
@@ -115,6 +120,7 @@ void Runner::cancel_all() {
 
 bool Runner::park(uint64_t id_of_turn) {
     if (const auto slot = the_slots.of(id_of_turn)) {
+        the_slots.turn(*slot)->apart = true;
         parked.push_back(the_slots.release(*slot, true, *the_decoder));
     } else {
         const auto found = find_turn(waiting, id_of_turn);
@@ -139,7 +145,7 @@ bool Runner::resume(uint64_t id_of_turn) {
 
 std::optional<double> Runner::oldest_waiting_s() const {
     if (waiting.empty()) return std::nullopt;
-    return waiting.front()->submitted_s;
+    return (*std::min_element(waiting.begin(), waiting.end(), [](const auto & a, const auto & b) { return a->submitted_s < b->submitted_s; }))->submitted_s;
 }
 
 std::optional<double> Runner::wants_since_s() const {
@@ -149,11 +155,10 @@ std::optional<double> Runner::wants_since_s() const {
 
 void Runner::fill_slots(double limit_s, bool switched, uint64_t uploaded_bytes) {
     for (auto turn = waiting.begin(); turn != waiting.end();) {
-        if ((*turn)->submitted_s > limit_s) break;
+        if (active() == the_slots.size()) break;
         const uint64_t id_of_turn = (*turn)->request.turn;
-        if (!the_slots.admit(*turn, *the_decoder)) {
-            if (active() == the_slots.size()) break;
-            turn++;   // its session is in use: the next one may go first
+        if ((*turn)->submitted_s > limit_s || !the_slots.admit(*turn, *the_decoder)) {
+            turn++;   // not yet, or its session is in use: the next one may go first
             continue;
         }
         turn            = waiting.erase(turn);
@@ -254,6 +259,7 @@ void Runner::show(Turn & turn, const std::string & text) {
 
 void Runner::finish(int slot, const std::string & reason) {
     const bool keep = !the_slots.turn(slot)->request.session.empty();
+    the_slots.turn(slot)->apart = false;   // the session goes on from here
     const auto turn = the_slots.release(slot, keep, *the_decoder);
     count();
     push_finished(*turn, reason);
@@ -274,14 +280,24 @@ void Runner::push_finished(Turn & turn, const std::string & reason) {
 void Runner::fail(int slot, const Error & error) {
     const auto turn = the_slots.release(slot, false, *the_decoder);
     count();
-    Event event{.kind = Event::Kind::failed, .turn = turn->request.turn};
+    push_failed(*turn, error);
+}
+
+void Runner::push_failed(const Turn & turn, const Error & error) {
+    Event event{.kind = Event::Kind::failed, .turn = turn.request.turn};
     event.text    = error.what();
     event.reason  = error_code_name(error.code);
     event.numbers = error.numbers;
     events.push(std::move(event));
 }
 
-void Runner::fail_active(const Error & error) {
+void Runner::fail_step(const Error & error) {
+    if (active() == 0 && !waiting.empty()) {   // it failed before the first turn had a slot
+        const std::unique_ptr<Turn> turn = std::move(waiting.front());
+        waiting.pop_front();
+        count();
+        push_failed(*turn, error);
+    }
     for (int slot = 0; slot < the_slots.size(); slot++) {
         if (the_slots.turn(slot)) fail(slot, error);
     }

@@ -43,6 +43,7 @@ class Runner {
     // Opens the context, watched or not, with the KV caches of the turns in the slots; closes it with all KV caches saved.
     void open(bool watched);
     void close();
+    void drop_context();   // with all that is in it
     void enqueue(std::unique_ptr<Turn> turn);
     // The turn ends as cancelled; false where it is not here.
     bool cancel(uint64_t turn);
@@ -61,8 +62,8 @@ class Runner {
     void fill_slots(double limit_s, bool switched, uint64_t uploaded_bytes);
     // One llama_decode for all active slots; uploaded_bytes is this model's counter, read when a turn ends.
     void step(const Residency & residency);
-    // Every active turn fails.
-    void fail_active(const Error & error);
+    // Every active turn fails; where none was active, the one that would have been next, so that nothing is tried for ever.
+    void fail_step(const Error & error);
 
     std::atomic<int>    n_active = 0, n_waiting = 0;   // for snapshots
     std::atomic<bool>   has_context = false;
@@ -83,6 +84,7 @@ class Runner {
     void              finish(int slot, const std::string & reason);
     void              push_finished(Turn & turn, const std::string & reason);
     void              fail(int slot, const Error & error);
+    void              push_failed(const Turn & turn, const Error & error);
     void              count();
     int               batch_tokens() const { return std::min(spec.batch_tokens, spec.context_tokens); }
     std::string       piece(llama_token token) const;

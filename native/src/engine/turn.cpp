@@ -16,6 +16,6 @@ std::vector<llama_token> Turn::cached_tokens() const {
     return tokens;
 }
 
-std::string Turn::kv_name() const { return request.session.empty() ? '\0' + std::to_string(request.turn) : request.session; }
+std::string Turn::kv_name() const { return request.session.empty() || apart ? '\0' + std::to_string(request.turn) : request.session; }
 
 }  // namespace agentmux

@@ -21,6 +21,7 @@ struct Turn {
 
     int                      cached = 0;      // tokens of the sequence in the KV cache
     bool                     started = false;
+    bool                     apart = false;   // it was parked: what it has is its own until it ends
     std::vector<llama_token> generated;
     std::vector<TokenLogprob> logprobs;       // [generated], or empty unless asked for
     size_t                   reported = 0;    // of `generated`, tokens that went up as text
@@ -36,7 +37,7 @@ struct Turn {
     // One token is left to compute, and it was generated; otherwise part of the prompt is (or, after its KV cache was
     // lost, of all).
     bool decoding() const { return !generated.empty() && cached == size() - 1; }
-    // Under which name its KV cache is kept: the session's, or one of its own.
+    // Under which name its KV cache is kept: the session's, or one of its own where there is none or it was parked.
     std::string kv_name() const;
 };
 

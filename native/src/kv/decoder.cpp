@@ -117,8 +117,10 @@ double Decoder::decode(const std::vector<PassToken> & tokens) {
         run(tokens);
     } else {
         paged_pass(tokens);
-        if (weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), now_s() - started);
     }
+    // The CPU's own time: what it waited for was the front, which comes once.
+    const double took = now_s() - started - (how == Oversize::host ? waited_s : 0);
+    if (watched && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took);
     node = -1;
     return waited_s;
 }
@@ -284,8 +286,8 @@ void Decoder::restore_slots(const std::vector<PassToken> & tokens, const Saved &
             llama_memory_seq_rm(llama_get_memory(context.get()), slot, position, -1);
         } else if (position == 0) {
             clear(slot);
-        } else {
-            load(slot, saved.at(slot));
+        } else if (!saved.count(slot) || !load(slot, saved.at(slot))) {
+            throw Error(ErrorCode::engine, "the memory of a sequence could not be put back");
         }
     }
 }

@@ -24,10 +24,13 @@ void SessionStore::erase(Sessions::iterator session) {
 }
 
 bool SessionStore::make_room(uint64_t bytes) {
+    // Were all sessions gone, would it fit? (Weights have their part of the budget too.)
+    const uint64_t others = budget.used_bytes() - counts.bytes;
+    if (budget.limit_bytes() && (others > budget.limit_bytes() || bytes > budget.limit_bytes() - others)) return false;
     while (!budget.reserve(bytes)) {
         const auto oldest = std::min_element(sessions.begin(), sessions.end(),
                                              [](const auto & a, const auto & b) { return a.second.last_used_s < b.second.last_used_s; });
-        if (oldest == sessions.end() || bytes > budget.limit_bytes()) return false;
+        if (oldest == sessions.end()) return false;
         erase(oldest);
         counts.dropped++;
     }
