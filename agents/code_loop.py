@@ -47,14 +47,18 @@ async def solve(ctx: Run, description: str, examples: Sequence[str], max_rounds:
     best: tuple[str, Review] | None = None
     attempt: str | None = None
     feedback: str | None = None
+    failed: list[str] = []
     for rounds in range(1, max_rounds + 1):
-        code = await ctx.run(Coder, description, plan.steps, attempt, feedback)
+        earlier = [program for program in failed if program != attempt]
+        code = await ctx.run(Coder, description, plan.steps, attempt, feedback, earlier)
         settled = best is not None and best[1].report.passed and code == best[0]  # the coder stands by it
         if not settled:
             review = await ctx.run(Critic, description, code, examples)
             settled = review.report.passed and review.verdict.approve
             if best is None or settled or review.report.passed or not best[1].report.passed:
                 best = (code, review)
+            if not review.report.passed and code not in failed:
+                failed.append(code)
             attempt, feedback = code, what_to_mend(review)
         if settled or rounds == max_rounds:
             break

@@ -20,7 +20,7 @@ class Coder(Agent):
         "You write small Python functions. The user gives a task and a plan, and from the second round on an attempt "
         "with feedback on it. Answer with Python source only: one function named f, and the imports from the standard "
         "library that it needs. No explanation, no example calls, no printing, no input. When there is an attempt, "
-        "mend what the feedback says and answer with the whole function again."
+        "mend what the feedback says and answer with the whole function again, never with one that failed before."
     )
     output = str
     max_tokens = 512
@@ -32,9 +32,13 @@ class Coder(Agent):
         steps: Sequence[str],
         attempt: str | None = None,
         feedback: str | None = None,
+        earlier: Sequence[str] = (),
     ) -> str:
-        """Write ``f``; ``attempt`` and ``feedback`` are the last round's program and what to mend in it."""
-        answer: str = await ctx.ask(prompts.coder_prompt(description, steps, attempt, feedback))
+        """Write ``f``; ``attempt`` and ``feedback`` are the last round's program and what to mend in it.
+
+        ``earlier`` are the programs of the rounds before that, which failed as well.
+        """
+        answer: str = await ctx.ask(prompts.coder_prompt(description, steps, attempt, feedback, earlier))
         return extract_code(answer)
 
 

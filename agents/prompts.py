@@ -15,6 +15,9 @@ VALUE_CHARS = 60
 REPORT_LINES = 6
 """Most examples shown in one report; failing ones are kept first."""
 
+EARLIER_PROGRAMS = 2
+"""Most programs, beside the last one, that a coder is told have failed."""
+
 
 def planner_prompt(description: str) -> str:
     """Return the planner's user message: the description alone."""
@@ -27,7 +30,11 @@ def planner_answer(steps: Sequence[str]) -> str:
 
 
 def coder_prompt(
-    description: str, steps: Sequence[str], attempt: str | None = None, feedback: str | None = None
+    description: str,
+    steps: Sequence[str],
+    attempt: str | None = None,
+    feedback: str | None = None,
+    earlier: Sequence[str] = (),
 ) -> str:
     """Return the coder's user message.
 
@@ -36,10 +43,13 @@ def coder_prompt(
         steps: the plan, one sentence a step; may be empty.
         attempt: on later rounds, the program that was not approved.
         feedback: on later rounds, what the critic said of it.
+        earlier: other programs that failed before, oldest first; the last `EARLIER_PROGRAMS` are shown.
     """
     lines = [f"Task: {description}", "Plan:"]
     lines += [f"{number}. {step}" for number, step in enumerate(steps, start=1)]
     if attempt is not None:
+        for program in earlier[-EARLIER_PROGRAMS:]:
+            lines += ["Failed before:", program.rstrip("\n")]
         lines += ["Attempt:", attempt.rstrip("\n"), f"Feedback: {feedback or ''}".rstrip()]
     return "\n".join(lines)
 

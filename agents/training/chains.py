@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .grammar import HELD_OUT_SHARE, bucket
 from .operations import Op, Use, by_input, use
+from .vague import kin
 
 TERMINAL = frozenset({"bool", "idict", "groups"})
 INPUT_WEIGHTS = {"ints": 40, "strs": 27, "str": 18, "int": 8, "dict": 7}
@@ -35,13 +36,14 @@ _SMALL_FROM_INPUT = frozenset({"math:cap", "math:add", "math:sub", "math:double"
 
 
 def composition(uses: Sequence[Use]) -> tuple[str, ...]:
-    """Return the operations' names: what must differ between train and held-out."""
-    return tuple(item.op.name for item in uses)
+    """Return what must differ between train and held-out: the operations, those of one vague phrase under one name."""
+    return tuple(kin().get(item.op.name, item.op.name) for item in uses)
 
 
 def is_held_out(names: Sequence[str]) -> bool:
-    """Return whether this composition belongs to the held-out side."""
-    return bucket("composition\0" + "\0".join(names)) < HELD_OUT_SHARE
+    """Return whether the composition of these operations belongs to the held-out side."""
+    named = "\0".join(kin().get(name, name) for name in names)
+    return bucket("composition\0" + named) < HELD_OUT_SHARE
 
 
 def may_follow(before: Sequence[Op], op: Op) -> bool:

@@ -11,9 +11,7 @@ import json
 import random
 from pathlib import Path
 
-from .chains import sample_chain
-from .describe import describe
-from .generate import EXAMPLES
+from .generate import EXAMPLES, make_task, telling
 from .inputs import make_examples
 from .render import reference
 
@@ -31,7 +29,10 @@ def demo_tasks(seed: int = SEED, per_length: int = 3) -> list[dict[str, object]]
     for length in (1, 2, 3, 4):
         wanted = len(made) + per_length
         while len(made) < wanted:
-            uses = sample_chain(rng, held_out=True, length=length)
+            task = make_task(rng, held_out=True)
+            uses = task.uses
+            if len(uses) != length:
+                continue
             examples = make_examples(reference(uses), uses, rng, EXAMPLES)
             families = {uses[0].op.name, uses[-1].op.name}
             if examples is None or families & seen:
@@ -40,10 +41,13 @@ def demo_tasks(seed: int = SEED, per_length: int = 3) -> list[dict[str, object]]
             if len(short) < VISIBLE:
                 continue
             seen |= families
-            shown = short[:VISIBLE]
+            told = telling(task, short, VISIBLE)
+            if told is None:
+                continue
+            shown = told[:VISIBLE]
             made.append(
                 {
-                    "description": describe(uses, True, rng),
+                    "description": task.description,
                     "examples": [example.expression for example in shown],
                     "hidden": [example.expression for example in examples if example not in shown],
                 }

@@ -1,12 +1,18 @@
-"""English for a chain of operations: clauses, noun phrases, and the sentences around them."""
+"""English for a chain of operations: clauses, noun phrases, and the sentences around them.
+
+What is not meant to be vague (see `vague`) says what it takes: "sum up the values" alone could be a list or a
+dictionary, and then the sentences are opened by naming it.
+"""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
 from .grammar import split
 from .operations import Use
+from .vague import Vague
 
 FIRST_OBJECTS = {
     "ints": ("the numbers", "the list", "the integers", "the values"),
@@ -69,16 +75,22 @@ FOUR = (
     "{0}; {1}; {2}; {3}.",
     "{0}, then {1}, then {2}. Finally, {3}.",
 )
-OPENINGS = (
-    "{text}",
-    "{text}",
-    "{text}",
+GIVEN_OPENINGS = (
     "given {given}, {text}",
     "for {given}, {text}",
     "take {given}. {Text}",
     "write a function that takes {given}. {Text}",
     "from {given}: {text}",
 )
+OPENINGS = ("{text}", "{text}", "{text}", *GIVEN_OPENINGS)
+NAMED = {
+    "ints": r"\b(numbers?|integers?|ints|values?)\b",
+    "strs": r"\b(words?|strings?)\b",
+    "str": r"\b(text|string)\b",
+    "int": r"\b(number|integer|n)\b",
+    "dict": r"\bdictionary\b",
+}
+"""What must occur in a description of what takes this type, so that the reader knows what it takes."""
 
 
 def _capital(text: str) -> str:
@@ -95,8 +107,9 @@ def _pick(pattern: str, owner: str, held_out: bool, rng: random.Random) -> str |
     return rng.choice(pool) if pool else None
 
 
-def _clause(use: Use, first: bool, held_out: bool, rng: random.Random) -> str:
-    phrase = _pick(use.op.verb, use.op.name, held_out, rng)
+def _clause(use: Use, first: bool, held_out: bool, rng: random.Random, group: Vague | None = None) -> str:
+    pattern, owner = (group.verb, group.owner) if group else (use.op.verb, use.op.name)
+    phrase = _pick(pattern, owner, held_out, rng)
     assert phrase is not None, use.op.name
     objects = (FIRST_OBJECTS if first else LATER_OBJECTS)[use.op.takes]
     plural = "{o} are" in phrase or "of {o} is" in phrase
@@ -127,25 +140,38 @@ def _last_with_noun(uses: Sequence[Use], held_out: bool, rng: random.Random) -> 
     return start, rng.choice(ASK_NOUN).format(np=phrase)
 
 
-def describe(uses: Sequence[Use], held_out: bool, rng: random.Random) -> str:
+def _opened(text: str, takes: str, whole: bool, rng: random.Random) -> str:
+    """Return the sentences with an opening; one that names the input where nothing else does, or by chance."""
+    named = re.search(NAMED[takes], text) is not None
+    if whole and named:
+        return text
+    opening = rng.choice(OPENINGS if named else GIVEN_OPENINGS)
+    return opening.format(text=text, Text=_capital(text), given=rng.choice(GIVEN[takes]))
+
+
+def describe(uses: Sequence[Use], held_out: bool, rng: random.Random, vague: tuple[int, Vague] | None = None) -> str:
     """Return one or two English sentences for `uses`, all phrasings from one side of the split.
 
-    A value for "there is none" that the sentences leave out is added as a last, short one.
+    `vague` says the use at its index by a phrase that has other readings as well. A value for "there is none" that
+    the sentences leave out is added as a last, short one.
     """
     clauses: list[str] = []
     noun = _last_with_noun(uses, held_out, rng) if rng.random() < 0.45 else None
+    place, group = vague or (-1, None)
+    if noun is not None and place >= noun[0]:
+        noun = None
     told = noun[0] if noun is not None else len(uses)
-    clauses = [_clause(use, index == 0, held_out, rng) for index, use in enumerate(uses[:told])]
+    clauses = [
+        _clause(use, index == 0, held_out, rng, group if index == place else None)
+        for index, use in enumerate(uses[:told])
+    ]
     if noun is not None:
         clauses.append(noun[1])
     elif rng.random() < 0.12 and len(clauses) < 4:
         clauses.append("return the result")
     pool = {1: ("{0}.",), 2: TWO, 3: THREE, 4: FOUR}[len(clauses)]
     text = rng.choice(pool).format(*clauses)
-    if noun is None or told > 0:
-        opening = rng.choice(OPENINGS)
-        text = opening.format(text=text, Text=_capital(text), given=rng.choice(GIVEN[uses[0].op.takes]))
-    text = _sentences(text)
+    text = _sentences(_opened(text, uses[0].op.takes, noun is not None and told == 0, rng))
     for use in uses:
         if ", or 0 if" in use.op.step and " 0" not in text:
             text += " Give 0 if there is none."

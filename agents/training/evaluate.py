@@ -1,7 +1,7 @@
 """Measure the three models together on held-out tasks: planner, coder, examples, critic, up to three rounds.
 
-``python -m agents.training.evaluate --models agents/models --tasks 200 --page docs/demo-models.md`` runs the
-GGUF files with llama-cpp-python on the CPU; ``--runs FOLDER`` runs PyTorch weights instead.
+``python -m agentmux.agents.training.evaluate --models agents/models --tasks 200 --page docs/demo-models.md`` runs the
+GGUF files in agentmux's own engine on the CPU, paged through a small budget; ``--runs FOLDER`` runs PyTorch weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..prompts import coder_prompt, critic_prompt, load_error_report, planner_prompt, report_line, report_text
-from .generate import EXAMPLES, Task, make_task
+from .generate import EXAMPLES, Task, make_task, telling
+from .in_engine import engine_models, first_token_s
 from .inputs import Example, make_examples
 from .page import write_page
 from .render import reference
@@ -25,7 +26,7 @@ VISIBLE = 4
 """Examples that the agents see; the other ones of a task decide whether its code is right."""
 
 ROUNDS = 3
-MAX_TOKENS = {"planner": 160, "coder": 256, "critic": 128}
+MAX_TOKENS = {"planner": 256, "coder": 320, "critic": 256}
 Ask = Callable[[Sequence[str]], list[str]]
 """Prompts (user messages) to answers, greedy."""
 
@@ -44,9 +45,43 @@ class Outcome:
 
     @property
     def is_open(self) -> bool:
-        """Whether another round would follow."""
-        last = self.verdicts[-1] if self.verdicts else None
-        return not (last is not None and last[0])
+        """Whether another round would follow, as in `code_loop.solve`."""
+        if not self.attempts:
+            return True
+        last = self.verdicts[-1]
+        approved = self.attempts[-1][2] and last is not None and last[0]
+        return not (approved or self.stood_by())
+
+    def stood_by(self) -> bool:
+        """Whether the last program is the passing one that the loop had already."""
+        passing = [code for code, _, visible, _ in self.attempts[:-1] if visible]
+        return bool(passing) and passing[-1] == self.attempts[-1][0]
+
+    def solved(self, rounds: int) -> bool:
+        """Whether the loop's answer after at most `rounds` is right: the last passing program, else the last one."""
+        done = self.attempts[:rounds]
+        passing = [attempt for attempt in done if attempt[2]]
+        return (passing or done)[-1][3]
+
+    @property
+    def repeats(self) -> int:
+        """How many later rounds wrote a program that had already failed."""
+        codes = [code for code, _, _, _ in self.attempts]
+        failed = [not visible for _, _, visible, _ in self.attempts]
+        return sum(any(failed[j] and codes[j] == code for j in range(i)) for i, code in enumerate(codes))
+
+    def coder_prompt(self) -> str:
+        """What the coder is asked next, as `code_loop.solve` asks it."""
+        if not self.attempts:
+            return coder_prompt(self.task.description, self.steps or [])
+        code, report, visible, _ = self.attempts[-1]
+        verdict = self.verdicts[-1]
+        feedback = report.splitlines()[0]
+        if verdict is not None and verdict[1].strip() and (visible or not verdict[0]):
+            feedback = " ".join(verdict[1].split())
+        failed = dict.fromkeys(program for program, _, passed, _ in self.attempts if not passed)
+        earlier = [program for program in failed if program != code]
+        return coder_prompt(self.task.description, self.steps or [], code, feedback, earlier)
 
 
 def held_out_tasks(seed: int, count: int) -> list[tuple[Task, list[Example]]]:
@@ -56,6 +91,7 @@ def held_out_tasks(seed: int, count: int) -> list[tuple[Task, list[Example]]]:
     while len(made) < count:
         task = make_task(rng, held_out=True)
         examples = make_examples(reference(task.uses), task.uses, rng, EXAMPLES)
+        examples = telling(task, examples, VISIBLE) if examples is not None else None
         if examples is not None:
             made.setdefault(task.description, (task, examples))
     return list(made.values())
@@ -112,11 +148,7 @@ def run_loop(ask: Mapping[str, Ask], tasks: Sequence[tuple[Task, list[Example]]]
         outcome.plan, outcome.steps = plan, parse_plan(plan)
     for _ in range(ROUNDS):
         live = [outcome for outcome in outcomes if outcome.is_open]
-        prompts = []
-        for o in live:
-            attempt = o.attempts[-1][0] if o.attempts else None
-            feedback = o.verdicts[-1][1] if o.verdicts and o.verdicts[-1] else None
-            prompts.append(coder_prompt(o.task.description, o.steps or [], attempt, feedback))
+        prompts = [o.coder_prompt() for o in live]
         _attempt(live, ask["coder"](prompts) if live else [])
         prompts = [critic_prompt(o.task.description, o.attempts[-1][0], o.attempts[-1][1]) for o in live]
         for o, text in zip(live, ask["critic"](prompts) if live else [], strict=True):
@@ -143,8 +175,12 @@ def measure(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "tasks": count,
         "plan_valid": share(sum(o.steps is not None for o in outcomes), count),
         "plan_right": share(sum(o.steps == list(o.task.steps) for o in outcomes), count),
-        "first_round": share(sum(o.attempts[0][3] for o in outcomes), count),
-        "three_rounds": share(sum(o.attempts[-1][3] for o in outcomes), count),
+        "vague": share(sum(o.task.is_vague for o in outcomes), count),
+        "first_round": share(sum(o.solved(1) for o in outcomes), count),
+        "two_rounds": share(sum(o.solved(2) for o in outcomes), count),
+        "three_rounds": share(sum(o.solved(3) for o in outcomes), count),
+        "later_programs": sum(len(o.attempts) - 1 for o in outcomes),
+        "repeated_programs": sum(o.repeats for o in outcomes),
         "verdict_valid": share(len(parsed), len(verdicts)),
         "verdicts": len(verdicts),
         "verdict_right": share(approved + rejected, len(verdicts)),
@@ -153,35 +189,6 @@ def measure(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "failing_report_rejected": share(sum(v is not None and not v[0] for v in failing), len(failing)),
         "wrong_programs": len(wrong),
     }
-
-
-def llama_models(folder: Path, threads: int = 2) -> dict[str, Ask]:
-    """Return the three GGUF models of `folder` behind llama-cpp-python on the CPU."""
-    import llama_cpp.llama
-    from llama_cpp import Llama
-
-    defaults = llama_cpp.llama_model_default_params
-
-    def without_repacking() -> object:  # AMX repacking of Q8_0 crashes on machines that forbid AMX to the process
-        params = defaults()
-        params.use_extra_bufts = False
-        return params
-
-    llama_cpp.llama.llama_cpp.llama_model_default_params = without_repacking
-    asks: dict[str, Ask] = {}
-    for role, limit in MAX_TOKENS.items():
-        model = Llama(str(folder / f"{role}.gguf"), use_mmap=True, n_ctx=1024, n_threads=threads, verbose=False)
-
-        def ask(prompts: Sequence[str], model: Llama = model, limit: int = limit) -> list[str]:
-            return [
-                model.create_chat_completion([{"role": "user", "content": prompt}], temperature=0.0, max_tokens=limit)[
-                    "choices"
-                ][0]["message"]["content"]
-                for prompt in prompts
-            ]
-
-        asks[role] = ask
-    return asks
 
 
 def torch_models(folder: Path) -> dict[str, Ask]:
@@ -208,37 +215,55 @@ def torch_models(folder: Path) -> dict[str, Ask]:
     return asks
 
 
-def main() -> None:
-    """Measure, print the table, write the page."""
+def _write_failures(path: Path, numbers: Mapping[str, float], outcomes: Sequence[Outcome]) -> None:
+    failed = [o for o in outcomes if not o.solved(ROUNDS) or len(o.attempts) > 1 or o.steps != list(o.task.steps)]
+    rows = [
+        {
+            "description": o.task.description,
+            "vague": o.task.is_vague,
+            "solved": o.solved(ROUNDS),
+            "steps": o.task.steps,
+            "plan": o.plan,
+            "attempts": o.attempts,
+            "verdicts": o.raw_verdicts,
+            "right": o.task.code,
+        }
+        for o in failed
+    ]
+    path.write_text(json.dumps({"numbers": numbers, "tasks": rows}, indent=1, ensure_ascii=False))
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, help="folder with planner.gguf, coder.gguf, critic.gguf")
     parser.add_argument("--runs", type=Path, help="folder with PyTorch weights")
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, help="write the measured table here, as Markdown")
-    parser.add_argument("--json", type=Path, help="write numbers and every failure here")
-    options = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write numbers and every task that took more than a round here")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print the table, write the page."""
+    options = parse()
     tasks = held_out_tasks(options.seed, options.tasks)
-    ask = torch_models(options.runs) if options.runs else llama_models(options.models)
     began = time.monotonic()
-    outcomes = run_loop(ask, tasks)
-    numbers = measure(outcomes) | {"seconds": time.monotonic() - began, "seed": options.seed}
+    numbers: dict[str, float] = {"seed": options.seed}
+    if options.runs:
+        outcomes = run_loop(torch_models(options.runs), tasks)
+    else:
+        with engine_models(options.models, MAX_TOKENS) as (ask, stats):
+            outcomes = run_loop(ask, tasks)
+            numbers |= stats()
+    numbers |= measure(outcomes) | {"seconds": time.monotonic() - began}
+    if options.models:
+        numbers["first_token_s"] = first_token_s(options.models)
     for key, value in numbers.items():
         print(f"{key:24} {value:.4g}")
     if options.json:
-        failed = [o for o in outcomes if not o.attempts[-1][3] or len(o.attempts) > 1 or o.steps != list(o.task.steps)]
-        rows = [
-            {
-                "description": o.task.description,
-                "steps": o.task.steps,
-                "plan": o.plan,
-                "attempts": o.attempts,
-                "verdicts": o.raw_verdicts,
-                "right": o.task.code,
-            }
-            for o in failed
-        ]
-        options.json.write_text(json.dumps({"numbers": numbers, "failures": rows}, indent=1, ensure_ascii=False))
+        _write_failures(options.json, numbers, outcomes)
     if options.page:
         write_page(options.page, numbers, options.models or options.runs, VISIBLE, EXAMPLES)
 

@@ -24,37 +24,66 @@ from ..prompts import (
     report_line,
     report_text,
 )
-from .chains import composition, is_held_out, sample_chain
+from .chains import composition, is_held_out, is_valid, sample_chain
 from .describe import describe
 from .grammar import split
 from .inputs import Example, describe_error, load, make_examples, run_examples
 from .mistakes import Mistake, make_mistake, wrong_chain
 from .operations import Use, operations
 from .render import Style, random_style, reference, render
+from .vague import READING_WEIGHTS, VAGUE, Vague, readings, vague_at
 
 EXAMPLES = 12
 """Examples made for each task; some are shown, the others are hidden."""
 
+FEEDBACK_CHARS = 120
+"""Longest failing example that the critic repeats beside a hint."""
+
+EARLIER_SHARE = 0.3
+"""Share of wrong attempts that come after another one."""
+
+
+VAGUE_SHARE = 0.42
+"""Share of tasks that are said vaguely if a phrase for it exists and all readings make sense: 22 % of all."""
+
+VAGUE_SHARE_OF_CASES = 0.8
+"""The same for samples on wrong attempts, where vague phrases are what there is to learn."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its English, the chain behind it, its plan and one right program."""
+    """One task: its English, the chain that is meant, its plan and programs.
+
+    Attributes:
+        readings: all chains that the English can mean, the commonest first; one where it is exact.
+        steps: the plan of the commonest reading, which nobody can improve on without examples.
+        first: the program of the commonest reading.
+        code: the right program, that of `uses`.
+    """
 
     description: str
     uses: tuple[Use, ...]
+    readings: tuple[tuple[Use, ...], ...]
     steps: tuple[str, ...]
     style: Style
+    first: str
     code: str
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether the description has several readings."""
+        return len(self.readings) > 1
 
 
 @dataclass(frozen=True)
 class Case:
-    """A task with examples and one wrong attempt that fails at least one of them."""
+    """A task with examples and a wrong attempt that fails at least one of them, after another that did too."""
 
     task: Task
     examples: tuple[Example, ...]
     mistake: Mistake
     outcomes: tuple[tuple[str | None, str | None], ...]
+    earlier: Mistake | None = None
 
     def is_ok(self, index: int) -> bool:
         """Return whether the wrong attempt passes example `index` all the same."""
@@ -70,27 +99,94 @@ class Sample:
     answer: str
 
 
-def make_task(rng: random.Random, held_out: bool = False) -> Task:
+def _vaguely(uses: tuple[Use, ...], rng: random.Random) -> tuple[tuple[int, Vague], tuple[tuple[Use, ...], ...]] | None:
+    """Return (place and phrase, chains of its readings), or None where no vague phrase fits."""
+    vague = vague_at(uses, rng)
+    if vague is None:
+        return None
+    chains = readings(uses, *vague)
+    return (vague, chains) if all(is_valid([item.op for item in chain]) for chain in chains) else None
+
+
+def make_task(rng: random.Random, held_out: bool = False, vague_share: float = VAGUE_SHARE) -> Task:
     """Return a random task from one side of the split."""
     uses = sample_chain(rng, held_out)
     style = random_style(rng)
-    return Task(describe(uses, held_out, rng), uses, tuple(use.step for use in uses), style, render(uses, style))
+    said = _vaguely(uses, rng) if rng.random() < vague_share else None
+    if said is None:
+        code = render(uses, style)
+        steps = tuple(use.step for use in uses)
+        return Task(describe(uses, held_out, rng), uses, (uses,), steps, style, code, code)
+    vague, chains = said
+    meant = rng.choices(chains, READING_WEIGHTS[len(chains)])[0]
+    steps = tuple(use.step for use in chains[0])
+    text = describe(meant, held_out, rng, vague)
+    return Task(text, meant, chains, steps, style, render(chains[0], style), render(meant, style))
+
+
+def misread(task: Task) -> list[Mistake]:
+    """Return the attempts that follow the other readings of `task`, the commonest first."""
+    made = []
+    for chain in task.readings:
+        if chain != task.uses:
+            step = next(mine.step for mine, other in zip(task.uses, chain, strict=True) if mine != other)
+            made.append(Mistake(render(chain, task.style), f"Read it otherwise: {step}"))
+    return made
+
+
+def fails(code: str, examples: Sequence[Example]) -> bool:
+    """Return whether `code`, a program of this package, fails at least one of `examples`."""
+    outcomes = run_examples(code, examples)
+    return any(value != example.expected for (value, _), example in zip(outcomes, examples, strict=True))
+
+
+def telling(task: Task, examples: Sequence[Example], shown: int) -> list[Example] | None:
+    """Return `examples` reordered so that each other reading fails one of the first `shown`; None if that cannot be."""
+    first: list[Example] = []
+    for other in misread(task):
+        if fails(other.code, first):
+            continue
+        outcomes = run_examples(other.code, examples)
+        failing = [e for (value, _), e in zip(outcomes, examples, strict=True) if value != e.expected]
+        if not failing:
+            return None
+        first.append(failing[0])
+    if len(first) > shown:
+        return None
+    rest = [example for example in examples if example not in first]
+    filled = rest[: shown - len(first)]
+    return sorted(first + filled, key=list(examples).index) + rest[shown - len(first) :]
+
+
+def _wrong(task: Task, failed: Sequence[Mistake], rng: random.Random) -> Mistake | None:
+    """Return an attempt that is not among those that `failed`: another reading, or a mistake."""
+    known = {mistake.code for mistake in failed}
+    others = [other for other in misread(task) if other.code not in known]
+    if others and rng.random() < 0.8:
+        return others[0] if rng.random() < 0.7 else rng.choice(others)
+    mistake = make_mistake(task.uses, task.style, rng)
+    if mistake is None or mistake.code in known:
+        return None
+    return next((other for other in others if other.code == mistake.code), mistake)
 
 
 def make_case(rng: random.Random, held_out: bool = False) -> Case:
     """Return a task with examples and a wrong attempt; tasks whose values tell nothing are dropped."""
     while True:
-        task = make_task(rng, held_out)
+        task = make_task(rng, held_out, VAGUE_SHARE_OF_CASES)
         examples = make_examples(reference(task.uses), task.uses, rng, EXAMPLES)
         if examples is None:
             continue
+        failed: list[Mistake] = []
+        wanted = 2 if rng.random() < EARLIER_SHARE else 1
         for _ in range(6):
-            mistake = make_mistake(task.uses, task.style, rng)
-            if mistake is None:
+            mistake = _wrong(task, failed, rng)
+            if mistake is None or not fails(mistake.code, examples):
                 continue
-            outcomes = run_examples(mistake.code, examples)
-            if any(value != example.expected for (value, _), example in zip(outcomes, examples, strict=True)):
-                return Case(task, tuple(examples), mistake, tuple(outcomes))
+            failed.append(mistake)
+            if len(failed) == wanted:
+                outcomes = run_examples(mistake.code, examples)
+                return Case(task, tuple(examples), mistake, tuple(outcomes), failed[0] if wanted == 2 else None)
 
 
 def report_for(code: str, examples: Sequence[Example], outcomes: Sequence[tuple[str | None, str | None]]) -> str:
@@ -107,18 +203,21 @@ def report_for(code: str, examples: Sequence[Example], outcomes: Sequence[tuple[
 
 
 def feedback_for(report: str, hint: str) -> str:
-    """Return the critic's feedback: the first failing example where it is short, then the hint."""
+    """Return the critic's feedback: the first failing example with what came out and what should, then the hint.
+
+    Where that example would be long, the hint stands alone.
+    """
     line = report.split("\n")[0]
     call, separator, rest = line.partition(" == ")
     if separator and line.startswith("wrong "):
-        expected = rest.rpartition(", got ")[0]
-        shown = f"{call[6:]} should be {expected}."
+        expected, _, got = rest.rpartition(", got ")
+        shown = f"{call[6:]} gives {got}, should be {expected}."
     elif separator and line.startswith("error "):
         error = rest.rpartition(": ")[0].rpartition(", ")[2] or rest.rpartition(", ")[2]
         shown = f"{call[6:]} raises {error}."
     else:
         return hint
-    return f"{shown} {hint}".strip() if len(shown) <= 56 else hint
+    return f"{shown} {hint}".strip() if len(shown) <= FEEDBACK_CHARS or not hint else hint
 
 
 def _shown(case: Case, rng: random.Random, fail: bool) -> list[int]:
@@ -138,31 +237,56 @@ def planner_sample(task: Task) -> Sample:
 
 
 def coder_sample(task: Task, rng: random.Random) -> Sample:
-    """Return a first round; one plan in eight is wrong or missing, so that the description counts."""
+    """Return a first round, by the commonest reading; one plan in twenty-five is wrong or missing."""
     steps: Sequence[str] = task.steps
     draw = rng.random()
-    if draw < 0.02:
+    if draw < 0.01:
         steps = ()
-    elif draw < 0.13 and (wrong := wrong_chain(task.uses, rng)) is not None:
+    elif draw < 0.04 and (wrong := wrong_chain(task.uses, rng)) is not None and not task.is_vague:
         steps = [use.step for use in wrong[0]]
-    return Sample("coder", coder_prompt(task.description, steps), task.code)
+    return Sample("coder", coder_prompt(task.description, steps), task.first)
 
 
-def repair_sample(case: Case, rng: random.Random) -> Sample:
-    """Return a later round: the wrong attempt, what the critic says of it, and the correction."""
-    task, mistake = case.task, case.mistake
+def _repair_feedback(case: Case, hint: str, rng: random.Random) -> str:
     visible = _shown(case, rng, fail=True)
-    report = report_for(mistake.code, [case.examples[i] for i in visible], [case.outcomes[i] for i in visible])
+    report = report_for(case.mistake.code, [case.examples[i] for i in visible], [case.outcomes[i] for i in visible])
     draw = rng.random()
-    if draw < 0.04:  # a critic may be wrong: the coder then stands by right code
-        hint = feedback_for("", mistake.hint)
-        return Sample("coder", coder_prompt(task.description, task.steps, task.code, hint), task.code)
-    if draw < 0.12:  # what the loop says when the critic has nothing to say
-        feedback = report.split("\n")[0]
-    else:
-        feedback = feedback_for(report, mistake.hint if draw < 0.92 else "") or "This is not what the task asks."
-    steps = mistake.steps if mistake.steps is not None and rng.random() < 0.45 else task.steps
-    return Sample("coder", coder_prompt(task.description, steps, mistake.code, feedback), task.code)
+    if draw < 0.05:  # what the loop says when the critic has nothing to say
+        return report.split("\n")[0]
+    return feedback_for(report, "" if draw < 0.12 else hint) or "This is not what the task asks."
+
+
+def repair_sample(case: Case, held_out: bool, rng: random.Random) -> Sample:
+    """Return a later round: the failed attempts, what the critic says of the last one, and the correction.
+
+    The correction differs from every failed attempt. Now and then the task describes what the attempt does and the
+    feedback alone says what is meant, or the critic proposes what failed before: the coder is to believe what ran.
+    """
+    task, mistake, earlier = case.task, case.mistake, case.earlier
+    hint, description, steps = mistake.hint, task.description, task.steps
+    if not task.is_vague and mistake.uses is not None:
+        draw = rng.random()
+        if draw < 0.2 and _tellable(mistake.uses, held_out):
+            description = describe(mistake.uses, held_out, rng)
+        if draw < 0.3:
+            steps = tuple(use.step for use in mistake.uses)
+    proposed = [other for other in misread(task) if earlier is not None and earlier.code == other.code]
+    if proposed and rng.random() < 0.25:
+        hint = _hint_for(task, proposed[0])
+    feedback = _repair_feedback(case, hint, rng)
+    before = (earlier.code,) if earlier is not None else ()
+    return Sample("coder", coder_prompt(description, steps, mistake.code, feedback, before), task.code)
+
+
+def _tellable(uses: tuple[Use, ...], held_out: bool) -> bool:
+    """Return whether a wrong chain can be described without leaving this side of the split."""
+    return len(uses) <= 4 and is_held_out([use.op.name for use in uses]) == held_out
+
+
+def _hint_for(task: Task, other: Mistake) -> str:
+    """Return the hint of a critic who takes the reading behind `other` for what is meant."""
+    chain = next(chain for chain in task.readings if render(chain, task.style) == other.code)
+    return "Read it otherwise: " + next(b.step for a, b in zip(task.uses, chain, strict=True) if a != b)
 
 
 def critic_samples(case: Case, rng: random.Random) -> Iterator[Sample]:
@@ -178,7 +302,7 @@ def critic_samples(case: Case, rng: random.Random) -> Iterator[Sample]:
     approve = "wrong " not in report
     feedback = "" if approve else feedback_for(report, "The code fits the task: check the example.")
     yield Sample("critic", critic_prompt(task.description, task.code, report), critic_answer(approve, feedback))
-    shown = _shown(case, rng, fail=rng.random() > 0.07)
+    shown = _shown(case, rng, fail=mistake.hint.startswith("Read it") or rng.random() > 0.07)
     if shown:
         report = report_for(mistake.code, [case.examples[i] for i in shown], [case.outcomes[i] for i in shown])
         answer = critic_answer(False, feedback_for(report, mistake.hint))
@@ -193,10 +317,10 @@ def samples(role: str, seed: int, count: int, held_out: bool = False) -> Iterato
         if role == "planner":
             batch = [planner_sample(make_task(rng, held_out))]
         elif role == "coder":
-            if rng.random() < 0.56:
+            if rng.random() < 0.5:
                 batch = [coder_sample(make_task(rng, held_out), rng)]
             else:
-                batch = [repair_sample(make_case(rng, held_out), rng)]
+                batch = [repair_sample(make_case(rng, held_out), held_out, rng)]
         else:
             batch = list(critic_samples(make_case(rng, held_out), rng))
         yield from batch[: count - made]
@@ -220,12 +344,20 @@ def prove_disjoint(seed: int = 0, count: int = 2000) -> dict[str, int]:
                 raise ValueError(f"a phrasing of {op.name} is on both sides")
             phrasings[False] += len(train)
             phrasings[True] += len(held_out)
+    for group in VAGUE:
+        train, held_out = split(group.verb, group.owner)
+        if set(train) & set(held_out):
+            raise ValueError(f"a vague phrasing of {group.name} is on both sides")
+        phrasings[False] += len(train)
+        phrasings[True] += len(held_out)
     seen: dict[bool, set[tuple[str, ...]]] = {}
     texts: dict[bool, set[str]] = {}
+    vague: dict[bool, int] = {}
     for side in (False, True):
         rng = random.Random(f"prove {seed} {side}")
         tasks = [make_task(rng, side) for _ in range(count)]
-        seen[side] = {composition(task.uses) for task in tasks}
+        seen[side] = {composition(chain) for task in tasks for chain in task.readings}
+        vague[side] = sum(task.is_vague for task in tasks)
         texts[side] = {task.description for task in tasks}
         if any(is_held_out(names) != side for names in seen[side]):
             raise ValueError("a composition is on the wrong side")
@@ -237,6 +369,9 @@ def prove_disjoint(seed: int = 0, count: int = 2000) -> dict[str, int]:
         "held_out_phrasings": phrasings[True],
         "train_compositions_seen": len(seen[False]),
         "held_out_compositions_seen": len(seen[True]),
+        "vague_phrases": len(VAGUE),
+        "train_vague_percent": round(100 * vague[False] / count),
+        "held_out_vague_percent": round(100 * vague[True] / count),
     }
 
 

@@ -19,12 +19,12 @@ class Mistake:
     Attributes:
         code: its source.
         hint: what to change, one or two short sentences.
-        steps: the plan that would lead to it, when the mistake is one of meaning.
+        uses: the chain that it follows, when the mistake is one of meaning.
     """
 
     code: str
     hint: str
-    steps: tuple[str, ...] | None = None
+    uses: tuple[Use, ...] | None = None
 
 
 def _drop(uses: Sequence[Use], rng: random.Random) -> tuple[list[Use], str] | None:
@@ -187,7 +187,7 @@ def make_mistake(uses: Sequence[Use], style: Style, rng: random.Random) -> Mista
         chain, hint = made
         if rng.random() < 0.12 and (again := wrong_chain(chain, rng)) is not None and _still_true(again[1], uses):
             chain, hint = again[0], f"{hint} {again[1]}"
-        return Mistake(render(chain, style), hint, tuple(item.step for item in chain))
+        return Mistake(render(chain, style), hint, tuple(chain))
     code = render(uses, style)
     broken = rng.choices([kind for kind, _ in WRITING], [weight for _, weight in WRITING])[0](code, rng)
     if broken is None or broken[0] == code:

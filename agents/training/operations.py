@@ -91,9 +91,9 @@ def use(op: Op, rng: random.Random) -> Use:
 @cache
 def operations() -> tuple[Op, ...]:
     """Return all operations, in a fixed order."""
-    from . import ops_int_lists, ops_mixed, ops_str_lists, ops_text
+    from . import ops_int_lists, ops_mixed, ops_readings, ops_str_lists, ops_text
 
-    return (*ops_int_lists.OPS, *ops_str_lists.OPS, *ops_text.OPS, *ops_mixed.OPS)
+    return (*ops_int_lists.OPS, *ops_str_lists.OPS, *ops_text.OPS, *ops_mixed.OPS, *ops_readings.OPS)
 
 
 @cache

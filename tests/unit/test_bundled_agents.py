@@ -69,6 +69,20 @@ async def test_rejected_but_passing_program_is_kept_when_nothing_better_comes() 
     assert solution.rounds == 2
 
 
+async def test_third_round_shows_every_program_that_failed_once() -> None:
+    other = "def f(xs):\n    return None"
+    solution, asked = await solved([WRONG, other, other, RIGHT], [rejected("No.")] * 3 + [APPROVED], rounds=4)
+    assert solution.passed
+    assert prompts.coder_prompt(TASK, solution.steps, other, "No.", (WRONG,)) in asked[5]
+    assert prompts.coder_prompt(TASK, solution.steps, other, "No.", (WRONG,)) in asked[7]
+
+
+async def test_passing_program_is_never_told_to_have_failed() -> None:
+    solution, asked = await solved([RIGHT, WRONG, RIGHT], [rejected("Ugly.")] * 2)
+    assert solution.passed
+    assert "Failed before" not in "".join(asked)
+
+
 async def test_coder_that_stands_by_a_passing_program_ends_the_loop() -> None:
     solution, _ = await solved([RIGHT, RIGHT], [rejected("Ugly.")])
     assert solution.passed

@@ -26,6 +26,11 @@ def test_a_later_round_adds_attempt_and_feedback() -> None:
     assert text == "Task: T.\nPlan:\n1. S.\nAttempt:\ndef f(x):\n    return x\nFeedback: Wrong step."
 
 
+def test_programs_that_failed_before_come_ahead_of_the_attempt_and_are_bounded() -> None:
+    text = prompts.coder_prompt("T.", [], "c", "No.", earlier=("x", "a\n", "b"))
+    assert text == "Task: T.\nPlan:\nFailed before:\na\nFailed before:\nb\nAttempt:\nc\nFeedback: No."
+
+
 def test_the_critic_reads_task_code_and_report() -> None:
     text = prompts.critic_prompt("T.", "def f(x):\n    return x\n", "ok f(1) == 1")
     assert text == "Task: T.\nCode:\ndef f(x):\n    return x\nReport:\nok f(1) == 1"
