@@ -11,11 +11,11 @@ import gguf
 import pytest
 
 from agentmux import errors
-from agentmux.engine.base import EngineConfig, TurnFinished, TurnRequest
+from agentmux.engine.base import EngineConfig, LoadSpec, TurnFinished, TurnRequest
 from agentmux.engine.native import NativeEngine
 from agentmux.sampling import SamplingParams
 
-from .conftest import THREADS, run, spec
+from .conftest import BATCH_TOKENS, CONTEXT_TOKENS, run
 
 MODEL = Path(str(files("agentmux.agents") / "models" / "critic.gguf"))
 N_TURNS = 60
@@ -23,8 +23,9 @@ N_TURNS = 60
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[NativeEngine]:
-    engine = NativeEngine(EngineConfig(device="cpu", threads=THREADS))
-    engine.load(spec(MODEL))
+    engine = NativeEngine(EngineConfig(device="cpu", threads=1))
+    # One slot: turns that share batches would differ in their last bits with when each of them came.
+    engine.load(LoadSpec("m", str(MODEL), CONTEXT_TOKENS, 1, BATCH_TOKENS))
     yield engine
     engine.close()
 

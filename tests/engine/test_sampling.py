@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agentmux import errors
-from agentmux.engine.base import EngineConfig, TextDelta, TurnFailed, TurnFinished, TurnRequest
+from agentmux.engine.base import EngineConfig, TextDelta, TurnFailed, TurnFinished, TurnRequest, TurnStarted
 from agentmux.engine.native import NativeEngine
 from agentmux.sampling import SamplingParams
 
@@ -135,17 +135,26 @@ def test_a_seed_gives_a_text_and_another_seed_another(engine: NativeEngine) -> N
     assert len(answers) == 20
 
 
-def test_the_same_batch_gives_the_same_texts(model: Path, make_engine: MakeEngine) -> None:
-    """Two turns side by side, each with a seed: the same in two engines."""
+def test_the_same_batch_gives_the_same_texts(model: Path, model_folder: Path, make_engine: MakeEngine) -> None:
+    """Two turns side by side, each with a seed: the same in two engines. Another model's turn holds the engine until
+    both are there, so that they begin in the same step."""
+    blocker = random_models.write("qwen3", model_folder)
     texts = []
     for _ in range(2):
-        engine = make_engine(None)
+        engine = make_engine(max(make_engine(None).load(spec(path)).weight_bytes for path in (model, blocker)))
         engine.load(spec(model))
+        engine.load(spec(blocker, "blocker"))
+        engine.submit(TurnRequest(0, "blocker", random_models.prompt(10), max_tokens=100, ignore_eos=True))
+        while not any(isinstance(event, TurnStarted) for event in events(engine)):
+            pass
         requests = [
             TurnRequest(turn, "m", PROMPT, max_tokens=30, sampling=replace(LIKELY, seed=turn), ignore_eos=True)
             for turn in (1, 2)
         ]
-        texts.append([end.tokens for end in run(engine, *requests)])
+        for request in requests:
+            engine.submit(request)
+        ended = endings(engine, {0, 1, 2})
+        texts.append([ended[turn].tokens for turn in (1, 2)])  # type: ignore[union-attr]
     assert texts[0] == texts[1]
     assert texts[0][0] != texts[0][1]
 
