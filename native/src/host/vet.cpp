@@ -161,7 +161,10 @@ void vet_file(const std::string & vet, const std::string & path, double limit_s)
     if (said.find("\nsound\n") != std::string::npos) return;
     const std::string why = reason(said);
     const auto        nothing_learnt = [&](const std::string & what) { throw Error(ErrorCode::engine, shown_path(path) + ": looking at this file " + what); };
-    if (!in_time) nothing_learnt("took longer than " + std::to_string(int(limit_s)) + " seconds");
+    if (!in_time) {   // honest files take less than a second
+        throw Error(ErrorCode::model_unsupported, shown_path(path) + ": llama.cpp needs more than " + std::to_string(int(limit_s)) +
+                                                      " seconds for two tokens of it with most weights left out");
+    }
     if (said.find("\nrefused: ") != std::string::npos) throw_refused(path, why);
     if (ended == child && WIFSIGNALED(status) && is_crash(WTERMSIG(status))) throw_refused(path, why.empty() ? how_it_crashed(WTERMSIG(status)) : why);
     if (ended == child && WIFSIGNALED(status)) nothing_learnt("was ended from outside (" + std::string(sigabbrev_np(WTERMSIG(status))) + ")");
