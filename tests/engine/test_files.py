@@ -294,7 +294,8 @@ def test_a_file_with_a_wrong_field_is_an_error_or_runs(
 ) -> None:
     """An abort would end this process: what loads must also run a turn to one end, were it a failure."""
 
-    @settings(max_examples=150, deadline=None)
+    # The same files every time, so that a change that breaks one is the change to blame.
+    @settings(max_examples=150, deadline=None, derandomize=True)
     @given(seed=st.integers(0, 2**32))
     def check(seed: int) -> None:
         _load_damaged(sound[name], seed, tmp_path, engine)
