@@ -189,7 +189,7 @@ EngineStats Engine::stats() const {
     s.device_used_bytes   = device.has_own_memory() ? device.used_bytes() - others_bytes : s.arena_bytes;
     s.uploaded_bytes      = uploads.bytes;
     s.prefetched_bytes    = uploads.prefetched_bytes;
-    s.upload_bytes_per_s  = uploads.busy_s > 0 ? double(uploads.bytes) / uploads.busy_s : 0;
+    s.upload_bytes_per_s  = uploads.bytes_per_s();
     s.evicted_units       = residency.evicted_units();
     s.upload_wait_s       = residency.upload_wait_s();
     s.steps               = n_steps;
@@ -282,9 +282,8 @@ Runner * Engine::next_in_turn() {
 }
 
 double Engine::quantum_s(const Runner & other) const {
-    const UploadCounters uploads = residency.uploads();
-    const double         link    = uploads.busy_s > 0 ? double(uploads.bytes) / uploads.busy_s : assumed_link_bytes_per_s;
-    return std::max(shortest_quantum_s, switches_per_quantum * double(other.weight_bytes) / link);
+    const double seen = residency.uploads().bytes_per_s();
+    return std::max(shortest_quantum_s, switches_per_quantum * double(other.weight_bytes) / (seen > 0 ? seen : assumed_link_bytes_per_s));
 }
 
 bool Engine::fit_together() const {

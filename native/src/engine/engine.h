@@ -65,6 +65,7 @@ class Engine {
     bool      contexts_fit_together() const;
     void      open_context(Runner & runner);
     void      close_contexts_for(const Runner & opening);
+    bool      is_held(ModelId host_id) const;
     void      clear_device();
     void      make_arena(size_t arena_bytes, const Runners & models);
 

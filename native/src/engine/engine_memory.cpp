@@ -1,5 +1,4 @@
 // The engine's memory: files in host memory, contexts and the arena on the device, all within one budget.
-#include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -52,8 +51,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
 
 void Engine::install(const std::shared_ptr<Runner> & runner) {
     clear_device();
-    const bool held_already = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
-    Runners    models       = runners;
+    Runners models = runners;
     models.emplace(runner->id, runner);
     runner->make_decoder(device, residency, distances, n_threads, config.oversize);
     const uint64_t used_before = device.used_bytes();
@@ -61,7 +59,7 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
         std::vector<Weight> weights;
         for (const Unit & unit : runner->host->units) weights.insert(weights.end(), unit.weights.begin(), unit.weights.end());
         const BufferPtr zeros = show_on_zeros(weights, device);
-        if (!held_already) residency.add(runner->host_id, runner->host->units);
+        if (!is_held(runner->host_id)) residency.add(runner->host_id, runner->host->units);
         runner->open(true);
         runner->decoder().learn();
     }
@@ -87,6 +85,11 @@ void Engine::clear_device() {
     residency.resize(0);
 }
 
+// Whether a loaded model computes with this file's units.
+bool Engine::is_held(ModelId host_id) const {
+    return std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == host_id; });
+}
+
 // The model's turns end as cancelled, it goes with all its memory, and the others have what was its part of the arena.
 void Engine::withdraw(std::shared_ptr<Runner> & runner) {
     runner->cancel_all();
@@ -98,8 +101,7 @@ void Engine::withdraw(std::shared_ptr<Runner> & runner) {
         std::lock_guard lock(mutex);
         runners.erase(runner->id);
     }
-    const bool shared = std::any_of(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == runner->host_id; });
-    if (!shared) residency.remove(runner->host_id);
+    if (!is_held(runner->host_id)) residency.remove(runner->host_id);
     runner.reset();
     clear_device();
     make_arena(arena_for(runners), runners);

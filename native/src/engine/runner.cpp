@@ -305,14 +305,7 @@ void Runner::fail_step(const Error & error) {
 
 std::string Runner::piece(llama_token token) const {
     if (llama_vocab_type(vocab()) == LLAMA_VOCAB_TYPE_NONE) return "";
-    std::string text(64, '\0');
-    int         n = llama_token_to_piece(vocab(), token, text.data(), int32_t(text.size()), 0, false);
-    if (n < 0) {
-        text.resize(size_t(-n));
-        n = llama_token_to_piece(vocab(), token, text.data(), int32_t(text.size()), 0, false);
-    }
-    text.resize(size_t(std::max(n, 0)));
-    return text;
+    return token_text(vocab(), token, false);
 }
 
 }  // namespace agentmux

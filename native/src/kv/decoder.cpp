@@ -129,8 +129,7 @@ double Decoder::decode(const std::vector<PassToken> & tokens) {
 void Decoder::choose_device(int n_tokens) {
     const size_t arena = residency.arena_bytes();
     if (weight_bytes > arena) {
-        const UploadCounters uploads = residency.uploads();
-        how = oversize.choose(n_tokens, weight_bytes - arena, uploads.busy_s > 0 ? double(uploads.bytes) / uploads.busy_s : 0);
+        how = oversize.choose(n_tokens, weight_bytes - arena, residency.uploads().bytes_per_s());
     }
     const bool left_to_host = weight_bytes > arena && how == Oversize::host;
     const auto units        = left_to_host ? beyond_arena(host.units, arena) : std::vector<bool>(host.units.size(), false);

@@ -33,6 +33,9 @@ struct UploadCounters {
     uint64_t bytes            = 0;
     uint64_t prefetched_bytes = 0;     // uploaded while nothing waited for them: hinted
     double   busy_s           = 0;
+
+    // Seen while uploading; 0 before the first upload.
+    double bytes_per_s() const { return busy_s > 0 ? double(bytes) / busy_s : 0; }
 };
 
 class Uploader {

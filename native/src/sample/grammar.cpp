@@ -10,12 +10,12 @@
 
 namespace agentmux {
 
-std::string token_text(const llama_vocab * vocab, llama_token token) {
+std::string token_text(const llama_vocab * vocab, llama_token token, bool special) {
     std::string text(64, '\0');
-    int         n = llama_token_to_piece(vocab, token, text.data(), int32_t(text.size()), 0, true);
+    int         n = llama_token_to_piece(vocab, token, text.data(), int32_t(text.size()), 0, special);
     if (n < 0) {
         text.resize(size_t(-n));
-        n = llama_token_to_piece(vocab, token, text.data(), int32_t(text.size()), 0, true);
+        n = llama_token_to_piece(vocab, token, text.data(), int32_t(text.size()), 0, special);
     }
     text.resize(size_t(std::max(n, 0)));
     return text;
@@ -91,7 +91,7 @@ llama_sampler_ptr Grammar::begin_within(llama_token token, const std::string & t
 // ends within a character is refused too: llama.cpp would take it without looking whether the character can fit.
 bool Grammar::allows_crossing(llama_token token) {
     if (llama_vocab_is_eog(vocab, token)) return true;
-    const std::string text = token_text(vocab, token);
+    const std::string text = token_text(vocab, token, true);
     const size_t      n    = bytes_behind_marker(text);
     if (n == std::string::npos || n == 0) return true;
     const std::string rest = text.substr(text.size() - n);
@@ -102,7 +102,7 @@ bool Grammar::allows_crossing(llama_token token) {
 
 void Grammar::await(llama_token token) {
     if (llama_vocab_is_eog(vocab, token)) return;   // the turn ends
-    const std::string text = token_text(vocab, token);
+    const std::string text = token_text(vocab, token, true);
     const size_t      n    = bytes_behind_marker(text);
     tail += text;
     tail.erase(0, tail.size() - std::min(tail.size(), spec.after.size() - 1));

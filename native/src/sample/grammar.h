@@ -42,7 +42,7 @@ class Grammar {
     std::map<std::string, bool> fitting;   // [what stood behind a marker in a token] does the grammar begin so
 };
 
-// All text of a token, a special one's too.
-std::string token_text(const llama_vocab * vocab, llama_token token);
+// A token's bytes; "" for a special one, unless `special` asks for its text too.
+std::string token_text(const llama_vocab * vocab, llama_token token, bool special);
 
 }  // namespace agentmux
