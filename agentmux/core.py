@@ -134,6 +134,7 @@ def _completion(turn: Turn, event: TurnFinished) -> Completion:
         model=turn.spec.model,
         finish_reason=event.reason,
         prompt_tokens=stats.prompt_tokens,
+        reused_tokens=stats.reused_tokens,
         generated_tokens=stats.generated_tokens,
         queue_wait_s=admitted_s - turn.arrived_s,
         wait_reason=turn.wait_reason,

@@ -15,8 +15,10 @@
     │   └── QueueTimeout       waited longer than the limit allows
     ├── ContextOverflow        prompt and room to answer exceed the context; nothing is ever cut silently
     ├── OutputInvalid          the model's answer failed validation
-    ├── ToolError              a tool raised
+    ├── ToolError              a tool raised, or was called too often with the same arguments
+    │   └── ToolInDoubt        it was under way when its process ended; nobody knows whether it took effect
     ├── LimitExceeded          a run's budget is used up
+    ├── JournalError           the journal cannot be read or written, or has no such run
     └── EngineError            the engine itself failed or is closed
 
 The native engine reports a code and named numbers; ``from_code`` is the one table from codes to classes.
@@ -113,8 +115,19 @@ class ToolError(AgentmuxError):
     """A tool raised; the original exception is the cause."""
 
 
+class ToolInDoubt(ToolError):
+    """A run is resumed, and this tool was under way when its process ended: whether it took effect is not known.
+
+    Not raised for tools that are declared idempotent; those are run again.
+    """
+
+
 class LimitExceeded(AgentmuxError):
-    """A run used up one of its limits (turns, tokens, wall time)."""
+    """A run used up one of its limits (turns, tokens, tool calls, wall time)."""
+
+
+class JournalError(AgentmuxError):
+    """The journal cannot be read or written, has no such run, or the run cannot be resumed."""
 
 
 class EngineError(AgentmuxError):

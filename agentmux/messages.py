@@ -1,13 +1,15 @@
 """What is said: chat messages, the events of a run, and the numbers and results that they carry.
 
-All are frozen dataclasses. Every event has ``run`` (the run's id) and ``agent`` (the name of the agent or pipeline
-function it belongs to). One run's events come in one stream, nested agents included::
+All are frozen dataclasses. Every event has ``run`` (the run's id), ``agent`` (the name of the agent or pipeline
+function it belongs to) and ``span`` (which execution of it: a number that is unique within the run; 0 is the run
+itself). One run's events come in one stream, nested agents included::
 
     RunStarted
       AgentStarted                                   for every agent and pipeline function, nested ones too
         TurnQueued -> TurnAdmitted -> PrefillProgressed* -> TextStreamed*
           -> exactly one of TurnCompleted, TurnCancelled, TurnErrored
         OutputRetried                                the answer did not validate; another turn follows
+        ToolCalled -> exactly one of ToolReturned, ToolErrored
       AgentFinished | AgentErrored
     RunFinished | RunErrored                         the last event
 
@@ -21,7 +23,18 @@ from typing import Generic, Literal, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to have a tool run."""
+
+    id: str
+    """Unique within the run, such as ``call-3``."""
+    name: str
+    arguments: str
+    """A JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,10 @@ class Message:
     content: str
     agent: str = ""
     """The agent whose conversation it belongs to."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What an assistant's message asks for; its ``content`` is then the text before the calls."""
+    tool_call: ToolCall | None = None
+    """The call that a message of role ``tool`` answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,8 @@ class TurnNumbers:
     finish_reason: str = ""
     """``stop``, ``length`` (cut by ``max_tokens`` or the context) or ``cancelled``."""
     prompt_tokens: int = 0
+    reused_tokens: int = 0
+    """Of the prompt, taken from the session's KV cache."""
     generated_tokens: int = 0
     queue_wait_s: float = 0.0
     """From submission to admission."""
@@ -81,6 +100,7 @@ class Usage:
     """Turns submitted, however they ended."""
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    tool_calls: int = 0
 
     @property
     def tokens(self) -> int:
@@ -107,6 +127,7 @@ class RunStarted:
 
     run: str
     agent: str
+    span: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +136,9 @@ class AgentStarted:
 
     run: str
     agent: str
+    span: int
+    parent: int
+    """The span of the agent or pipeline function that ran it; 0 for the run's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +147,7 @@ class TurnQueued:
 
     run: str
     agent: str
+    span: int
     turn: int
     model: str
     position: int
@@ -137,6 +162,7 @@ class TurnAdmitted:
 
     run: str
     agent: str
+    span: int
     turn: int
     model: str
     queue_wait_s: float
@@ -150,6 +176,7 @@ class PrefillProgressed:
 
     run: str
     agent: str
+    span: int
     turn: int
     done_tokens: int
     total_tokens: int
@@ -161,6 +188,7 @@ class TextStreamed:
 
     run: str
     agent: str
+    span: int
     turn: int
     text: str
 
@@ -171,6 +199,7 @@ class TurnCompleted:
 
     run: str
     agent: str
+    span: int
     turn: int
     model: str
     text: str
@@ -183,6 +212,7 @@ class TurnCancelled:
 
     run: str
     agent: str
+    span: int
     turn: int
     model: str
 
@@ -193,6 +223,7 @@ class TurnErrored:
 
     run: str
     agent: str
+    span: int
     turn: int
     model: str
     error: str
@@ -204,9 +235,44 @@ class OutputRetried:
 
     run: str
     agent: str
+    span: int
     attempt: int
     """1 for the first answer."""
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A tool is about to run, as a model or an agent asked."""
+
+    run: str
+    agent: str
+    span: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """A tool gave its result. ``result`` is the text that the model is shown."""
+
+    run: str
+    agent: str
+    span: int
+    call: ToolCall
+    result: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolErrored:
+    """A tool did not give a result: it asked the model to try again, raised, was denied or timed out."""
+
+    run: str
+    agent: str
+    span: int
+    call: ToolCall
+    error: str
+    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +281,7 @@ class AgentFinished:
 
     run: str
     agent: str
+    span: int
     output: object
 
 
@@ -224,6 +291,7 @@ class AgentErrored:
 
     run: str
     agent: str
+    span: int
     error: str
 
 
@@ -233,6 +301,7 @@ class RunFinished:
 
     run: str
     agent: str
+    span: int
     result: RunResult[object]
 
 
@@ -242,6 +311,7 @@ class RunErrored:
 
     run: str
     agent: str
+    span: int
     error: str
 
 
@@ -256,6 +326,9 @@ Event = (
     | TurnCancelled
     | TurnErrored
     | OutputRetried
+    | ToolCalled
+    | ToolReturned
+    | ToolErrored
     | AgentFinished
     | AgentErrored
     | RunFinished

@@ -49,9 +49,9 @@ class Services:
     schemas: OutputSchemas = field(default_factory=OutputSchemas)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
-    def turn(self, spec: TurnSpec, run: str, agent: str, emit: Callable[[Event], None]) -> Turn:
+    def turn(self, spec: TurnSpec, run: str, agent: str, emit: Callable[[Event], None], span: int) -> Turn:
         """A new turn, not yet submitted."""
-        return Turn(next(self.turn_ids), run, agent, spec, emit)
+        return Turn(next(self.turn_ids), run, agent, spec, emit, span)
 
     async def complete(self, turn: Turn) -> Completion:
         """Carry a turn through to its end. Raises its error, and EngineError if it was cancelled from elsewhere."""
@@ -81,6 +81,7 @@ class RunState:
         """What ended the run, if it gave no result."""
         self._under_way: set[Turn] = set()
         self._ended = False
+        self._spans = itertools.count(1)
         self.log = get_logger("agentmux.run").bind(run=self.id)
 
     @property
@@ -98,7 +99,7 @@ class RunState:
         timer = None
         if self.deadline_s is not None and task is not None:
             timer = self.services.clock.call_at(self.deadline_s, lambda: self._expire(task))
-        self.emit(RunStarted(self.id, name))
+        self.emit(RunStarted(self.id, name, 0))
         output: Any = None
         try:
             output = await self.execute(target, args, kwargs)
@@ -111,33 +112,34 @@ class RunState:
             await self.end()
         self.error = self.stopped or self.error
         if self.error is None:
-            self.emit(RunFinished(self.id, name, self.result(output)))
+            self.emit(RunFinished(self.id, name, 0, self.result(output)))
         else:
-            self.emit(RunErrored(self.id, name, str(self.error) or type(self.error).__name__))
+            self.emit(RunErrored(self.id, name, 0, str(self.error) or type(self.error).__name__))
 
     def abandon(self) -> None:
         """The run's task is gone without a word: it was cancelled before its first step, or the process is ending."""
         self.error = self.stopped or asyncio.CancelledError()
-        self.emit(RunErrored(self.id, "", str(self.error) or type(self.error).__name__))
+        self.emit(RunErrored(self.id, "", 0, str(self.error) or type(self.error).__name__))
 
     def _expire(self, task: asyncio.Task[Any]) -> None:
         limit_s = self.limits.wall_s or 0.0
         self.stopped = self.stopped or LimitExceeded(f"the run took longer than {limit_s} s", limit=limit_s)
         task.cancel()
 
-    async def execute(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    async def execute(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], parent: int = 0) -> Any:
         """Run an agent or pipeline function within this run, and report its beginning and end."""
         name, agent, function = resolve(target)
-        self.emit(AgentStarted(self.id, name))
+        span = next(self._spans)
+        self.emit(AgentStarted(self.id, name, span, parent))
         try:
-            output = await function(RunContext(self, name, agent), *args, **kwargs)
+            output = await function(RunContext(self, name, agent, span), *args, **kwargs)
         except BaseException as error:
-            self.emit(AgentErrored(self.id, name, str(error) or type(error).__name__))
+            self.emit(AgentErrored(self.id, name, span, str(error) or type(error).__name__))
             raise
-        self.emit(AgentFinished(self.id, name, output))
+        self.emit(AgentFinished(self.id, name, span, output))
         return output
 
-    async def turn(self, spec: TurnSpec, agent: str) -> Completion:
+    async def turn(self, spec: TurnSpec, agent: str, span: int) -> Completion:
         """One turn on this run's account. Raises LimitExceeded if its limits leave no room for one."""
         if self._ended:
             raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
@@ -145,7 +147,7 @@ class RunState:
         capped = asked if room is None else min(asked, room)
         spec = replace(spec, max_tokens=capped, queue_wait_s=self.limits.queue_wait_s)
         self.usage = replace(self.usage, turns=self.usage.turns + 1)
-        turn = self.services.turn(spec, self.id, agent, self.emit)
+        turn = self.services.turn(spec, self.id, agent, self.emit, span)
         self._under_way.add(turn)
         try:
             completion = await self.services.complete(turn)
@@ -192,10 +194,11 @@ class RunState:
 class RunContext(Run):
     """The ``ctx`` of one agent or pipeline function."""
 
-    def __init__(self, state: RunState, name: str, agent: Agent | None) -> None:
+    def __init__(self, state: RunState, name: str, agent: Agent | None, span: int) -> None:
         self._state = state
         self._name = name
         self._agent = agent
+        self._span = span
 
     @property
     def id(self) -> str:
@@ -215,7 +218,7 @@ class RunContext(Run):
 
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See ``Run.run``."""
-        return await self._state.execute(target, args, kwargs)
+        return await self._state.execute(target, args, kwargs, self._span)
 
     async def ask(
         self,
@@ -254,7 +257,7 @@ class RunContext(Run):
                 prompt = state.services.renderer.render(
                     spec.model, footprint.chat_template, messages, footprint.bos_text, footprint.eos_text
                 )
-                completion = await state.turn(replace(spec, prompt=prompt), self._name)
+                completion = await state.turn(replace(spec, prompt=prompt), self._name, self._span)
             except (ContextOverflow, RequestInvalid) as error:
                 if not attempts:
                     raise
@@ -269,7 +272,7 @@ class RunContext(Run):
             attempts.append(completion.text)
             if len(attempts) > retries:
                 raise self._invalid(problem, attempts)
-            state.emit(OutputRetried(state.id, self._name, len(attempts), problem))
+            state.emit(OutputRetried(state.id, self._name, self._span, len(attempts), problem))
             state.log.debug("output retried", agent=self._name, attempt=len(attempts), error=problem)
             answer, request = reflection(completion.text, problem, self._name)
             state.messages.append(request)

@@ -307,7 +307,7 @@ class Runtime:
             ignore_eos=ignore_eos,
             queue_wait_s=self._config.limits.queue_wait_s if queue_wait_s is None else queue_wait_s,
         )
-        return await opened.services.complete(opened.services.turn(spec, "", "", lambda _: None))
+        return await opened.services.complete(opened.services.turn(spec, "", "", lambda _: None, 0))
 
     def footprint(self, model: str) -> Footprint:
         """The measured sizes of a model. Raises ModelNotFound."""

@@ -225,6 +225,10 @@ class Scheduler:
                     grammar=spec.grammar,
                     stop=spec.stop,
                     ignore_eos=spec.ignore_eos,
+                    session=spec.session,
+                    fork=spec.fork,
+                    grammar_after=spec.grammar_after,
+                    logprobs=spec.logprobs,
                 )
             )
         # Whatever an engine raises belongs to this turn: it must reach whoever waits, and not end the scheduler.

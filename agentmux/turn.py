@@ -38,6 +38,18 @@ class TurnSpec:
     ignore_eos: bool = False
     queue_wait_s: float | None = None
     """Seconds to wait for admission at most."""
+    session: str | None = None
+    """The conversation whose KV cache it continues and leaves behind."""
+    fork: str | None = None
+    """Where the session has no KV cache yet, it begins with a copy of this one's."""
+    grammar_after: str | None = None
+    """The grammar holds behind this text only."""
+    logprobs: int | None = None
+    """Report each token's log-probability and those of this many likeliest ones."""
+    priority: int = 0
+    """Higher goes first."""
+    then: str | None = None
+    """The model that its run is going to use next, if that is known."""
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -51,10 +63,13 @@ class Turn:
     The scheduler moves it; whoever asked waits for ``ended``. Each step is reported to ``emit``.
     """
 
-    def __init__(self, turn: int, run: str, agent: str, spec: TurnSpec, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, turn: int, run: str, agent: str, spec: TurnSpec, emit: Callable[[Event], None], span: int = 0
+    ) -> None:
         self.id = turn
         self.run = run
         self.agent = agent
+        self.span = span
         self.spec = spec
         self.state: TurnState = "new"
         self.arrived_s = 0.0
@@ -75,23 +90,23 @@ class Turn:
         self.state = "queued"
         self.arrived_s = now_s
         self.wait_reason = reason
-        self._emit(TurnQueued(self.run, self.agent, self.id, self.spec.model, position, reason))
+        self._emit(TurnQueued(self.run, self.agent, self.span, self.id, self.spec.model, position, reason))
 
     def admit(self, now_s: float) -> None:
         """The engine has it."""
         self.state = "active"
         self.admitted_s = now_s
         waited_s = now_s - self.arrived_s
-        self._emit(TurnAdmitted(self.run, self.agent, self.id, self.spec.model, waited_s, self.wait_reason))
+        self._emit(TurnAdmitted(self.run, self.agent, self.span, self.id, self.spec.model, waited_s, self.wait_reason))
 
     def progress(self, done_tokens: int, total_tokens: int) -> None:
         """So much of its prompt has been computed."""
-        self._emit(PrefillProgressed(self.run, self.agent, self.id, done_tokens, total_tokens))
+        self._emit(PrefillProgressed(self.run, self.agent, self.span, self.id, done_tokens, total_tokens))
 
     def stream(self, text: str) -> None:
         """New text of its answer."""
         if text:
-            self._emit(TextStreamed(self.run, self.agent, self.id, text))
+            self._emit(TextStreamed(self.run, self.agent, self.span, self.id, text))
 
     def finish(self, completion: Completion) -> bool:
         """Its good end. False, and no effect, if it had ended before; so too for the other two ends."""
@@ -99,14 +114,14 @@ class Turn:
             return False
         self.completion = completion
         text, numbers = completion.text, completion.stats
-        self._emit(TurnCompleted(self.run, self.agent, self.id, self.spec.model, text, numbers))
+        self._emit(TurnCompleted(self.run, self.agent, self.span, self.id, self.spec.model, text, numbers))
         return True
 
     def cancel(self) -> bool:
         """It was cancelled."""
         if not self._end("cancelled"):
             return False
-        self._emit(TurnCancelled(self.run, self.agent, self.id, self.spec.model))
+        self._emit(TurnCancelled(self.run, self.agent, self.span, self.id, self.spec.model))
         return True
 
     def fail(self, error: Exception) -> bool:
@@ -114,7 +129,7 @@ class Turn:
         if not self._end("failed"):
             return False
         self.error = error
-        self._emit(TurnErrored(self.run, self.agent, self.id, self.spec.model, str(error)))
+        self._emit(TurnErrored(self.run, self.agent, self.span, self.id, self.spec.model, str(error)))
         return True
 
     def _end(self, state: TurnState) -> bool:
