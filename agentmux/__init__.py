@@ -10,7 +10,7 @@
         result = await mux.run(Planner, "sort the even numbers")
 """
 
-from agentmux.agent import Agent, Run
+from agentmux.agent import Agent, Run, Session
 from agentmux.config import Limits, ModelSpec
 from agentmux.errors import (
     AdmissionError,
@@ -58,9 +58,10 @@ from agentmux.messages import (
     TurnQueued,
     Usage,
 )
-from agentmux.pipeline import pipeline
+from agentmux.pipeline import branch, each, loop, parallel, pipeline, sequence
 from agentmux.runtime import Runtime, RuntimeStats
 from agentmux.sampling import SamplingParams
+from agentmux.tools import ModelRetry, Tool, tool
 
 __all__ = [
     "AdmissionError",
@@ -81,6 +82,7 @@ __all__ = [
     "ModelCorrupt",
     "ModelError",
     "ModelNotFound",
+    "ModelRetry",
     "ModelSpec",
     "ModelUnsupported",
     "NeverFits",
@@ -98,7 +100,9 @@ __all__ = [
     "Runtime",
     "RuntimeStats",
     "SamplingParams",
+    "Session",
     "TextStreamed",
+    "Tool",
     "ToolCall",
     "ToolCalled",
     "ToolError",
@@ -112,5 +116,11 @@ __all__ = [
     "TurnNumbers",
     "TurnQueued",
     "Usage",
+    "branch",
+    "each",
+    "loop",
+    "parallel",
     "pipeline",
+    "sequence",
+    "tool",
 ]

@@ -70,14 +70,17 @@ class Limits:
     turns: int | None = None
     """Model calls, retries included."""
     tokens: int | None = None
-    """Prompt and generated tokens together. Checked before each turn, whose answer is held to what is left."""
+    """Prompt and generated tokens together. Each turn's answer is held to what the turns under way leave of it, and a
+    turn whose prompt takes more than what is left is ended as soon as the engine knows the prompt's length."""
     wall_s: float | None = None
     """Seconds from the start of the run."""
     queue_wait_s: float | None = 3600.0
     """Seconds that one turn may wait for admission."""
+    tool_calls: int | None = None
+    """Calls of tools, repeated ones included."""
 
     def __post_init__(self) -> None:
-        for name in ("turns", "tokens"):
+        for name in ("turns", "tokens", "tool_calls"):
             if (count := getattr(self, name)) is not None:
                 _at_least_one(f"Limits.{name}", count)
         for name in ("wall_s", "queue_wait_s"):

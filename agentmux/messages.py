@@ -31,7 +31,7 @@ class ToolCall:
     """A model's wish to have a tool run."""
 
     id: str
-    """Unique within the run, such as ``call-3``."""
+    """Nine letters and digits, unique within its conversation."""
     name: str
     arguments: str
     """A JSON object."""
@@ -79,6 +79,8 @@ class TurnNumbers:
     uploaded_bytes: int = 0
     switched: bool = False
     """Another model computed just before."""
+    replayed: bool = False
+    """Not computed: a resumed run had its answer in the journal. The other numbers are those of when it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,8 @@ class RunErrored:
     agent: str
     span: int
     error: str
+    partial: RunResult[None]
+    """What it had used and said until then."""
 
 
 Event = (

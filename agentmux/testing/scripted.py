@@ -85,7 +85,8 @@ class ScriptedEngine:
         strict: a turn that the script lacks, and steps left over when the engine is closed, are a ScriptError.
             (A turn that the script lacks raises in any case; False only drops the check at the end.)
 
-    ``calls`` holds every request in order, ``prefetches`` every hint, ``cancels`` every turn that was cancelled.
+    ``calls`` holds every request in order, ``prefetches`` every hint, ``cancels`` every turn that was cancelled,
+    ``forgotten`` every (model, session) that was.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class ScriptedEngine:
         self.calls: list[TurnRequest] = []
         self.prefetches: list[str] = []
         self.cancels: list[int] = []
+        self.forgotten: list[tuple[str, str]] = []
 
     @property
     def models(self) -> dict[str, str]:
@@ -215,8 +217,9 @@ class ScriptedEngine:
                 self._fill(model)
 
     def forget(self, model: str, session: str) -> None:
-        """Sessions have no KV cache here. Raises ModelNotFound."""
+        """Note it: sessions have no KV cache here. Raises ModelNotFound."""
         self._model(model)
+        self.forgotten.append((model, session))
 
     def release(self, turn: int | None = None) -> None:
         """Let a held turn end, or all of them. Raises ScriptError if there is none."""
