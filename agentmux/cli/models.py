@@ -99,9 +99,8 @@ def remove(name: str, delete_file: bool, as_json: bool, debug: bool) -> None:
     if as_json:
         output.line(_as_object(name=name, deleted=[str(path) for path in deleted]))
         return
-    output.line(
-        f"removed {name}" + (f" from the registry; {name} is the bundled model again" if name in BUNDLED_MODELS else "")
-    )
+    again = f"; {name} is the bundled model again" if name in BUNDLED_MODELS else ""
+    output.line(f"removed {name} from the registry{again}")
     for path in deleted:
         output.line(f"deleted {printable(str(path))}")
 
