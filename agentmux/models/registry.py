@@ -82,19 +82,20 @@ class Registry:
         # Loaded here, because only changing the registry needs it.
         import tomlkit
 
-        def change(document: Any, entries: Mapping[str, Entry]) -> None:
+        values = entry.model_dump(exclude_unset=True, exclude_none=True)
+
+        def change(document: Any, entries: dict[str, Entry]) -> None:
             if name in entries and not replace:
                 raise ConfigError(f"{name!r} is registered already, as {entries[name].path}; --replace replaces it")
+            entries[name] = Entry(**values)
             models = document.setdefault("models", tomlkit.table(is_super_table=True))
-            if name in models:
-                table = models[name]
-                for key in [key for key in table if key not in entry.model_fields_set]:
-                    del table[key]
-                table.update(entry.model_dump(exclude_unset=True, exclude_none=True))
-            else:
-                table = tomlkit.table()
-                table.update(entry.model_dump(exclude_unset=True, exclude_none=True))
-                models[name] = table
+            if not isinstance(models.get(name), dict):
+                # By hand it may be `NAME = "path"`, in whose place a table needs to be in line too.
+                models[name] = tomlkit.inline_table() if name in models else tomlkit.table()
+            table = models[name]
+            for key in [key for key in table if key not in values]:
+                del table[key]
+            table.update(values)
 
         self._change(change)
 
@@ -102,17 +103,17 @@ class Registry:
         """Take a model out of the registry; its file stays. Raises ModelNotFound."""
         removed: list[Entry] = []
 
-        def change(document: Any, entries: Mapping[str, Entry]) -> None:
+        def change(document: Any, entries: dict[str, Entry]) -> None:
             if name not in entries:
                 choices = ", ".join(sorted(entries)) or "none"
                 raise ModelNotFound(f"no model {name!r} is registered in {self.path}; there are: {choices}")
-            removed.append(entries[name])
+            removed.append(entries.pop(name))
             del document["models"][name]
 
         self._change(change)
         return removed[0]
 
-    def _change(self, change: Callable[[Any, Mapping[str, Entry]], None]) -> None:
+    def _change(self, change: Callable[[Any, dict[str, Entry]], None]) -> None:
         import tomlkit
 
         try:
@@ -123,7 +124,9 @@ class Registry:
                 document = tomlkit.parse(text)
                 change(document, entries)
                 changed = tomlkit.dumps(document)
-                self._parsed(changed)  # whatever came in: a registry that cannot be read is never written
+                # Whatever the file was like: nothing is written that reads as anything else than was meant.
+                if self._parsed(changed) != {key: self._anchored(entry) for key, entry in entries.items()}:
+                    raise ConfigError(f"the registry {self.path} is written in a way that only people can change")
                 _replace(self.path, changed)
         except OSError as error:
             raise ConfigError(f"the registry {self.path} cannot be changed: {error.strerror or error}") from None
@@ -160,8 +163,10 @@ class Registry:
             line = _line(text, name, key)
             problem = f"models.{name}{'.' if key else ''}{key}: {first['msg']}, not {first['input']!r}"
             raise ConfigError(f"the registry {self.path} is damaged in line {line}: {problem}") from None
-        path = Path(entry.path).expanduser()
-        return entry.model_copy(update={"path": str(self.path.parent / path)})
+        return self._anchored(entry)
+
+    def _anchored(self, entry: Entry) -> Entry:
+        return entry.model_copy(update={"path": str(self.path.parent / Path(entry.path).expanduser())})
 
 
 def require_name(name: str) -> None:
@@ -210,7 +215,7 @@ def require_unchanged(name: str, entry: Entry) -> None:
 def _line(text: str, table: str, key: str = "") -> int:
     """Where a table, or a key in it, is written; the TOML parser does not say."""
     lines = text.splitlines()
-    begins = re.compile(rf"""\s*(?:\[\s*(?:models\s*\.\s*)?)?["']?{re.escape(table)}["']?\s*[\]=]""")
+    begins = re.compile(rf"""\s*(?:\[\s*(?:models\s*\.\s*)?)?["']?{re.escape(table)}["']?\s*[\]=.]""")
     start = next((i for i, line in enumerate(lines) if begins.match(line)), 0)
     if key:
         within = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
