@@ -11,7 +11,7 @@
 """
 
 from agentmux.agent import Agent, Run
-from agentmux.config import Limits, ModelSpec
+from agentmux.config import JournalConfig, Limits, LogConfig, ModelSpec
 from agentmux.errors import (
     AdmissionError,
     AgentmuxError,
@@ -74,9 +74,11 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "Event",
+    "JournalConfig",
     "JournalError",
     "LimitExceeded",
     "Limits",
+    "LogConfig",
     "Message",
     "ModelCorrupt",
     "ModelError",

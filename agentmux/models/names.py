@@ -137,7 +137,9 @@ def resolve_all(config: RuntimeConfig, environ: Mapping[str, str]) -> dict[str, 
     """The models of a runtime, by the names that agents use: those of ``config``, else the bundled ones. Raises as
     ``resolve`` does."""
     names = Names.of(config, environ)
-    return {name: names.value(spec) for name, spec in (config.models or bundled_models()).items()}
+    # A runtime that was given no models at all, by an empty mapping, is meant to have none.
+    chosen = config.models if "models" in config.model_fields_set else bundled_models()
+    return {name: names.value(spec) for name, spec in chosen.items()}
 
 
 def named(model: str) -> ModelSpec:

@@ -25,6 +25,8 @@ class HubServer:
     commit: str = COMMIT
     problem: tuple[int, str] | None = None
     """Status and error code of every answer."""
+    files_problem: tuple[int, str] | None = None
+    """Only of files; a gated repository can be listed by everyone."""
     breaks_after: int | None = None
     """The connection of the next download is cut after so many bytes."""
     requests: list[str] = field(default_factory=list)
@@ -99,6 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str, body: bool) -> None:
         data = self.state.files.get(name)
+        if self.state.files_problem is not None:
+            self._refuse(*self.state.files_problem)
+            return
         if data is None:
             self._refuse(404, "EntryNotFound")
             return

@@ -201,6 +201,20 @@ def test_each_refusal_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
+def test_a_gated_repository_can_be_listed_but_not_downloaded(server: HubServer, hub: Hub) -> None:
+    server.files_problem = (403, "GatedRepo")
+    with pytest.raises(ModelNotFound, match="gated; ask for access"):
+        hub.pull(Q4)
+
+
+def test_without_network_and_cache(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is not in the cache, and the hub cannot be reached: ConnectError"
+    ) as caught:
+        Hub("http://127.0.0.1:9", tmp_path / "none").pull(Q4)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_the_listing_has_and_the_hub_has_not(server: HubServer, hub: Hub) -> None:
     listed = server.files["m-Q4_K_M.gguf"]
 

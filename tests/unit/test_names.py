@@ -17,6 +17,7 @@ from agentmux.errors import ConfigError, ModelCorrupt, ModelError, ModelNotFound
 from agentmux.models import Entry, Names, Registry, bundled_models, named, resolve, resolve_all
 from agentmux.models.hub import Hub, HubName, Pulled
 
+HERE = {"AGENTMUX_HOME": "home"}
 WORDS = ("coder", "planner", "mine", "other")
 
 
@@ -181,18 +182,19 @@ def test_a_registered_file_that_is_gone_or_changed_is_told(folder: Path) -> None
 def test_resolve_reads_the_configuration_of_the_folder(folder: Path) -> None:
     Path("m.gguf").touch()
     Path("agentmux.toml").write_text('models.m = {path = "m.gguf", slots = 3}\nmodels.n = "m"')
-    assert resolve("m", environ={}) == ModelSpec(f"{folder}/m.gguf", slots=3)
+    assert resolve("m", environ=HERE) == ModelSpec(f"{folder}/m.gguf", slots=3)
     assert named("m") == resolve("m")
     config = RuntimeConfig.make({}, models={"m": "coder", "o": "planner"})
-    assert resolve("m", config=config, environ={}) == bundled_models()["coder"]
-    assert resolve_all(config, {}) == {"m": bundled_models()["coder"], "o": bundled_models()["planner"]}
+    assert resolve("m", config=config, environ=HERE) == bundled_models()["coder"]
+    assert resolve_all(config, HERE) == {"m": bundled_models()["coder"], "o": bundled_models()["planner"]}
 
 
 def test_without_models_a_runtime_has_the_bundled_ones(folder: Path) -> None:
-    everything = resolve_all(RuntimeConfig.make({}, config=False), {})
+    everything = resolve_all(RuntimeConfig.make({}, config=False), HERE)
     assert {name: str(spec.path) for name, spec in everything.items()} == {
         name: str(spec.path) for name, spec in bundled_models().items()
     }
+    assert resolve_all(RuntimeConfig.make({}, config=False, models={}), HERE) == {}
 
 
 @given(name=st.text(min_size=1, max_size=30))

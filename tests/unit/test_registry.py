@@ -152,7 +152,7 @@ ADD_MANY = """
 import sys
 from agentmux.models import Entry, Registry
 registry = Registry({"AGENTMUX_HOME": sys.argv[1]})
-for i in range(20):
+for i in range(10):
     registry.add(f"{sys.argv[2]}-{i}", Entry(path=f"/{i}.gguf"))
 """
 
@@ -161,7 +161,7 @@ def test_processes_that_add_at_once_lose_nothing(registry: Registry) -> None:
     home = str(registry.path.parent)
     adding = [subprocess.Popen([sys.executable, "-c", ADD_MANY, home, who]) for who in ("x", "y", "z")]
     assert [process.wait(timeout=120) for process in adding] == [0, 0, 0]
-    assert set(registry.entries()) == {f"{who}-{i}" for who in ("x", "y", "z") for i in range(20)}
+    assert set(registry.entries()) == {f"{who}-{i}" for who in ("x", "y", "z") for i in range(10)}
     assert sorted(os.listdir(home)) == ["models.lock", "models.toml"]
 
 
