@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from agentmux.config.sources import PREFIX, Variable, as_bool, as_float, as_int, find_file, read_file, variables_set
-from agentmux.config.values import JournalConfig, Limits, LogConfig, ModelSpec, Oversize, parse_bytes
+from agentmux.config.values import JournalConfig, Limits, LogConfig, LogLevel, ModelSpec, Oversize, parse_bytes
 from agentmux.errors import ConfigError
 
 _Table = type[ModelSpec] | type[Limits] | type[JournalConfig] | type[LogConfig]
@@ -88,7 +88,7 @@ Journal = Annotated[
     JournalConfig | None,
     BeforeValidator(_checked(_as_table(JournalConfig)), json_schema_input_type=JournalConfig | str | bool | None),
 ]
-Log = Annotated[LogConfig, BeforeValidator(_checked(_as_table(LogConfig)), json_schema_input_type=LogConfig | str)]
+Log = Annotated[LogConfig, BeforeValidator(_checked(_as_table(LogConfig)), json_schema_input_type=LogConfig | LogLevel)]
 RunLimits = Annotated[Limits, BeforeValidator(_checked(_as_table(Limits)), json_schema_input_type=Limits)]
 
 

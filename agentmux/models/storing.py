@@ -114,8 +114,7 @@ def _pulled(names: Names, name: str, spec: ModelSpec) -> Path:
     text = expanded(spec)
     on_hub = hub.parse(text)
     if on_hub is None:
-        names.resolve(name)  # which says so if nobody knows it
-        raise ConfigError(f"{name!r} is {text}, and on no hub")
+        raise ConfigError(f"{name!r} is the file {expanded(names.resolve(name))}, on no hub")
     return names.hub.pull(on_hub).path
 
 

@@ -138,7 +138,7 @@ def test_inspect_takes_any_name_with_its_settings(capture: Any, folder: Path) ->
         (["remove", "mine"], 1, "no model 'mine' is registered"),
         (["remove", "coder"], 1, "no model 'coder' is registered"),
         (["pull", "mine"], 1, "no model named 'mine'"),
-        (["pull", "coder"], 1, "'coder' is coder, and on no hub"),
+        (["pull", "coder"], 1, "coder.gguf, on no hub"),
         (["inspect", "mine"], 1, "no model named 'mine'"),
     ],
 )
