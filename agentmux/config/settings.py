@@ -126,8 +126,9 @@ class RuntimeConfig(BaseModel):
     """A turn that has waited longer goes before turns of the model that is resident."""
     min_residency_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """A model that became resident keeps its turns first for this long, whatever else waits."""
-    slice_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """The least time slice of a model when more want to decode than fit; None: the scheduler's own choice."""
+    switches_per_quantum: float = Field(default=8.0, ge=0, allow_inf_nan=False)
+    """Where more models want to decode than fit, a time slice lasts at least as long as so many uploads of its model
+    take, and at least ``min_residency_s``."""
     max_active_slots: int | None = Field(default=None, ge=1)
     """Turns of all models together that may decode at the same time; None: the sum of the models' slots."""
     journal: Journal = None

@@ -44,7 +44,7 @@ def test_a_file_has_all_settings(folder: Path) -> None:
         host_bytes = 1000000
         contexts = 2
         oversize = "host"
-        slice_s = 2
+        switches_per_quantum = 2
         log = "debug"
         [models]
         short = "short.gguf"
@@ -61,7 +61,7 @@ def test_a_file_has_all_settings(folder: Path) -> None:
         max_runs = 100
     """)
     assert (made.vram, made.threads, made.host_bytes, made.contexts) == (8 << 30, 3, 1000000, 2)
-    assert (made.oversize, made.slice_s, made.log) == ("host", 2.0, LogConfig("debug"))
+    assert (made.oversize, made.switches_per_quantum, made.log) == ("host", 2.0, LogConfig("debug"))
     assert made.models == {
         "short": ModelSpec(f"{folder}/short.gguf"),
         "long": ModelSpec(f"{folder}/sub/long.gguf", 8192, 4),
