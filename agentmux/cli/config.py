@@ -32,7 +32,7 @@ def show(as_json: bool, debug: bool) -> None:
     output.line(f"# {printable(str(settings.source or 'no configuration file'))}")
     for name, value in document.items():
         if name != "source":
-            output.line(f"{name:<18}{printable(json.dumps(value, ensure_ascii=False))}")
+            output.line(f"{name:<22}{printable(json.dumps(value, ensure_ascii=False))}")
 
 
 @config.command()
