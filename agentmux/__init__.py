@@ -11,7 +11,7 @@
 """
 
 from agentmux.agent import Agent, Run, Session
-from agentmux.config import Limits, ModelSpec
+from agentmux.config import JournalConfig, Limits, LogConfig, ModelSpec
 from agentmux.errors import (
     AdmissionError,
     AgentmuxError,
@@ -75,9 +75,11 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "Event",
+    "JournalConfig",
     "JournalError",
     "LimitExceeded",
     "Limits",
+    "LogConfig",
     "Message",
     "ModelCorrupt",
     "ModelError",
