@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agentmux.admission import Ledger
 from agentmux.clock import Clock, LoopClock
-from agentmux.config import ModelSpec, RuntimeConfig
+from agentmux.config import JournalConfig, ModelSpec, RuntimeConfig
 from agentmux.core import Core
 from agentmux.durable import DurableRuns
 from agentmux.engine.base import Engine, EngineConfig
@@ -17,10 +17,12 @@ from agentmux.errors import EngineError
 from agentmux.journal import Journal
 from agentmux.loading import LoadedModels, in_thread
 from agentmux.messages import Event
-from agentmux.models import known
+from agentmux.models import known, resolve, resolve_all
 from agentmux.paths import journal_path
 from agentmux.run import Approve, Services
 from agentmux.scheduler import Policy, Scheduler
+
+DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,6 @@ class Parts:
     engine: Engine | None = None
     """Used in place of a native one, and closed with the runtime."""
     clock: Clock | None = None
-    journal: bool | str | os.PathLike[str] | None = None
     approve: Approve | None = None
     observers: tuple[Callable[[Event], None], ...] = ()
 
@@ -43,7 +44,7 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
     engines = [] if parts.engine is None else [parts.engine]
     durable: DurableRuns | None = None
     try:
-        durable = _durable(config, parts.journal)
+        durable = _durable(config.journal, config)
         if not engines:
             # Appended in the thread: if this task is cancelled meanwhile, the engine still has to be closed.
             await in_thread(lambda: engines.append(native_engine(config)))
@@ -57,10 +58,12 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
         raise
 
 
-def _durable(config: RuntimeConfig, journal: bool | str | os.PathLike[str] | None) -> DurableRuns | None:
-    if journal is None or journal is False:
+def _durable(journal: JournalConfig | None, config: RuntimeConfig) -> DurableRuns | None:
+    if journal is None or not journal.enabled:
         return None
-    return DurableRuns(Journal.open(journal_path(os.environ) if journal is True else journal), config)
+    path = journal_path(os.environ) if journal.path is None else journal.path
+    max_age_s = None if journal.max_age_days is None else journal.max_age_days * DAY_S
+    return DurableRuns(Journal.open(path, max_age_s=max_age_s, max_runs=journal.max_runs), config)
 
 
 def native_engine(config: RuntimeConfig) -> Engine:
@@ -77,6 +80,9 @@ def native_engine(config: RuntimeConfig) -> Engine:
             device_bytes=config.vram,
             threads=config.threads,
             arena_bytes=config.arena_bytes,
+            host_bytes=config.host_bytes,
+            contexts=config.contexts,
+            oversize=config.oversize,
             link_bytes_per_s=config.link_bytes_per_s,
             debug_poison=config.debug_poison,
         )
@@ -93,11 +99,17 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         max_active_slots=config.max_active_slots,
     )
 
+    # An engine that was handed in has its own idea of models: their files need not exist.
+    native = parts.engine is None
+    specs = await in_thread(resolve_all, config, os.environ) if native else config.models
+
     def find(name: str) -> ModelSpec:
-        return config.models[known(name, config.models)]
+        if native and name not in specs:
+            return resolve(name, config=config, environ=os.environ)
+        return specs[known(name, specs)]
 
     models = LoadedModels(engine, ledger, find)
-    for name in config.models:
+    for name in specs:
         await models.loaded(name)
     scheduler = Scheduler(engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s))
     services = Services(

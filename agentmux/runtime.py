@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 from agentmux.agent import Run, SupportsRun, resolve
 from agentmux.clock import Clock
-from agentmux.config import Limits, ModelSpec, RuntimeConfig
+from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
 from agentmux.context import drive
 from agentmux.core import Core
 from agentmux.engine.base import (
@@ -72,10 +72,11 @@ class Runtime:
             result = await mux.run(write_code, "sort the even numbers")
 
     Args:
-        models: name that agents use -> path or ModelSpec; None: the bundled demonstration models.
-        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: ``AGENTMUX_VRAM``, else what
-            the device has free.
-        device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name; None: ``AGENTMUX_DEVICE``, else ``auto``.
+        models: name that agents use -> path, registered name, ``hf:owner/repo:file.gguf`` or ModelSpec; None: the
+            configuration's, else the bundled demonstration models. They are loaded at once; others when an agent that
+            names them is first run.
+        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: what the device has free.
+        device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name. Default ``auto``.
         engine: an engine to use in place of the native one, such as a ``ScriptedEngine``; the runtime closes it.
         limits: of each run that brings none of its own.
         queue_limit: turns that may wait at the same time; a further one is QueueFull. Default 1024.
@@ -85,13 +86,23 @@ class Runtime:
         threads: CPU threads for computing. Default: the cores this process may use.
         arena_bytes: cap on the arena below what the budget leaves for it, for measurements.
         link_bytes_per_s: hold uploads to this rate, for measurements.
+        host_bytes: host memory for page-locked copies of weights and for sessions that are away from the device.
+        contexts: how many models may hold a context (KV cache and compute buffers) at once.
+        oversize: what a model larger than the arena does with the layers that do not fit.
+        switches_per_quantum: where more models want to decode than fit, a time slice lasts at least as long as so many
+            uploads. Default 8.
         debug_poison: overwrite evicted memory, for tests.
         journal: record runs, so that they can be resumed after their process ended. True: in the journal of
-            ``AGENTMUX_HOME``; a path: in that file. Default: off.
+            ``AGENTMUX_HOME``; a path: in that file; a JournalConfig: that, and how long runs are kept. Default: off.
+        config: the configuration file; None: ``agentmux.toml`` or ``[tool.agentmux]`` of this folder or one above;
+            False: none.
         approve: asked before a tool runs that needs approval, with the call and the agent's name. True lets it run;
             False, or a text that says why not, is told to the model. May be async.
         observers: called with each event of each run, on the event loop; what they raise is logged.
         clock: the source of time, for tests.
+
+    What is None here comes from the environment (``AGENTMUX_VRAM`` and so on), else from the configuration file, else
+    from the defaults; see docs/configuration.md.
 
     Raises ConfigError for settings that cannot be meant. Entering it loads the models, in a thread, and raises
     ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits or EngineError, with everything freed again. Leaving it
@@ -113,15 +124,21 @@ class Runtime:
         threads: int | None = None,
         arena_bytes: int | str | None = None,
         link_bytes_per_s: int | None = None,
-        debug_poison: bool = False,
-        journal: bool | str | os.PathLike[str] | None = None,
+        host_bytes: int | str | None = None,
+        contexts: int | None = None,
+        oversize: Oversize | None = None,
+        switches_per_quantum: float | None = None,
+        debug_poison: bool | None = None,
+        journal: bool | str | os.PathLike[str] | JournalConfig | None = None,
+        config: str | os.PathLike[str] | Literal[False] | None = None,
         approve: Approve | None = None,
         observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
-        self._config = RuntimeConfig.make(
+        made = RuntimeConfig.make(
             os.environ,
-            models=dict(bundled_models() if models is None else models),
+            config=config,
+            models=None if models is None else dict(models),
             vram=vram,
             device=device,
             limits=limits,
@@ -132,9 +149,16 @@ class Runtime:
             threads=threads,
             arena_bytes=arena_bytes,
             link_bytes_per_s=link_bytes_per_s,
+            host_bytes=host_bytes,
+            contexts=contexts,
+            oversize=oversize,
+            switches_per_quantum=switches_per_quantum,
+            journal=journal,
             debug_poison=debug_poison,
         )
-        self._parts = Parts(engine, clock, journal, approve, tuple(observers))
+        chosen = "models" in made.model_fields_set
+        self._config = made if chosen else made.model_copy(update={"models": bundled_models()})
+        self._parts = Parts(engine, clock, approve, tuple(observers))
         self._entered = False
         self._core: Core | None = None
 

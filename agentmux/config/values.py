@@ -92,13 +92,14 @@ class Limits:
     turns: Count | None = None
     """Model calls, retries included."""
     tokens: Count | None = None
-    """Prompt and generated tokens together. Checked before each turn, whose answer is held to what is left."""
+    """Prompt and generated tokens together. Each turn's answer is held to what the turns under way leave of it, and a
+    turn whose prompt takes more than what is left is ended as soon as the engine knows the prompt's length."""
     wall_s: Seconds | None = None
     """Seconds from the start of the run."""
     queue_wait_s: Seconds | None = 3600.0
     """Seconds that one turn may wait for admission."""
     tool_calls: Count | None = None
-    """Calls of tools, of all agents of the run together."""
+    """Calls of tools, of all agents of the run together, repeated ones included."""
 
     def __post_init__(self) -> None:
         for name in ("turns", "tokens", "tool_calls"):
