@@ -239,6 +239,8 @@ def _make(path: Path, folder: Path) -> None:
         fcntl.flock(setup, fcntl.LOCK_EX)
         if path.exists() and path.stat().st_size > 0:
             return  # another process was first
+        for left in folder.glob("new-*"):
+            left.unlink()  # of a process that was killed here
         new = folder / f"new-{uuid.uuid4().hex}"
         os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:

@@ -40,6 +40,9 @@ class Owner:
             os.close(self._fd)
             self._fd = None
 
+    def __del__(self) -> None:
+        self.drop()
+
 
 class _Dropping:
     """``owner.drop()``, without keeping the owner alive: what is registered at fork stays registered for ever."""

@@ -124,13 +124,16 @@ class Journal:
         """
         self._settle()
         owner = self._owned()
-        # From here to the new attempt nobody else can write: of two that resume a run, one comes first.
-        with self._database.transaction() as execute:
+        begun = False
+        while not begun:
             attempt = self._resumable(run)
-            given = self._reader.given(attempt)
-            earlier = self._reader.earlier(attempt)
-            n = self._reader.next_n(attempt)
-            execute("INSERT INTO attempt VALUES(?,?,?,?)", (attempt.number, n, owner, time.time()))
+            # Nobody adds to a run in this state but by resuming it. So it can be read, which may take a while, before
+            # others are kept from writing.
+            given, earlier, n = self._reader.given(attempt), self._reader.earlier(attempt), self._reader.next_n(attempt)
+            with self._database.transaction() as execute:
+                begun = self._resumable(run).n == attempt.n
+                if begun:
+                    execute("INSERT INTO attempt VALUES(?,?,?,?)", (attempt.number, n, owner, time.time()))
         key = RunKey(run, attempt.number, n)
         return RunRecord(self._database, key, given, self._end, earlier, rerun_in_doubt)
 

@@ -141,6 +141,39 @@ def side_by_side(path: Path) -> None:
             assert [shown_turn.answer for shown_turn in shown.turns] == [f"{number}.{step}" for step in range(200)]
 
 
+def raced(path: Path) -> None:
+    """Four processes resume the same run at the same moment, again and again: one gets it."""
+
+    def racer(start: int, got: int) -> None:
+        with Journal.open(path, busy_timeout_s=60) as journal:
+            os.write(got, b"r")
+            os.read(start, 1)
+            try:
+                journal.resume("run")
+            except JournalError as error:
+                os.write(got, b"x" if "is running" in str(error) else b"?")
+            else:
+                os.write(got, b"1")
+                signal.pause()
+
+    with Journal.open(path) as journal:
+        record = journal.begin("run", "m:n", "[]", "{}")
+        for number in range(500):
+            record.record_turn("k", turn(f"{number}"))
+    for _ in range(10):
+        (start, go), (out, got) = os.pipe(), os.pipe()
+        pids = [child_of(racer, start, got) for _ in range(4)]
+        answers = b"".join(os.read(out, 1) for _ in pids)
+        os.write(go, b"s" * len(pids))
+        answers += b"".join(os.read(out, 1) for _ in pids)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert sorted(answers) == sorted(b"rrrr1xxx"), answers
+        for fd in (start, go, out, got):
+            os.close(fd)
+
+
 def full(path: Path) -> None:
     """A file that may not grow any further fails the step, not the process, and nothing is half written."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sqlite3
@@ -166,6 +167,21 @@ def test_a_file_that_is_taken_away_is_noticed(tmp_path: Path, replaced: bool) ->
         with pytest.raises(JournalError, match="was removed or replaced"):
             write()
     journal.close()
+
+
+def test_a_journal_that_is_dropped_lets_go_of_its_runs(tmp_path: Path) -> None:
+    begin(Journal.open(tmp_path / "j.db"))
+    gc.collect()
+    with Journal.open(tmp_path / "j.db") as journal:
+        assert journal.runs()[0].status == "interrupted"
+
+
+def test_what_was_left_while_it_was_made_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "j.db-owners" / "new-1"
+    left.parent.mkdir()
+    left.touch()
+    Journal.open(tmp_path / "j.db").close()
+    assert not left.exists()
 
 
 def test_a_closed_journal(tmp_path: Path) -> None:

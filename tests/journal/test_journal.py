@@ -292,6 +292,7 @@ def test_the_write_ahead_log_is_bounded(journal: Journal) -> None:
     record = begin(journal)
     for number in range(2000):
         record.record_turn("k", turn(f"{number}" + "x" * 30_000))
+    assert journal._database._checkpoints._thread is not None
     assert os.stat(f"{journal.path}-wal").st_size < 36 << 20
     assert journal.runs()[0].turns == 2000
 

@@ -41,6 +41,10 @@ def test_processes_write_side_by_side(tmp_path: Path) -> None:
     done("side_by_side", tmp_path / "new" / "j.db")
 
 
+def test_one_of_several_that_resume_gets_the_run(tmp_path: Path) -> None:
+    done("raced", tmp_path / "j.db")
+
+
 def test_a_full_disk_fails_the_step_and_nothing_else(tmp_path: Path) -> None:
     done("full", tmp_path / "j.db")
 
