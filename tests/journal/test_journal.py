@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agentmux.errors import ConfigError, JournalError, ToolInDoubt
 from agentmux.journal import Journal, RecordedTool
+from agentmux.journal.reading import Reader
 from agentmux.messages import Message
 
 from .steps import begin, call, turn
@@ -331,3 +332,23 @@ def test_values_that_cannot_be_meant(tmp_path: Path, values: dict[str, float]) -
 def test_importing_does_not_load_sqlite() -> None:
     code = "import sys, agentmux, agentmux.journal; sys.exit('sqlite3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_end_that_comes_while_its_owner_is_looked_for_is_seen(journal: Journal) -> None:
+    record = begin(journal)
+
+    def just_gone(owner: str) -> bool:
+        record.end("failed", None, "in between")
+        return False
+
+    reader = Reader(journal._database, just_gone)
+    (attempt,) = reader.attempts()
+    assert reader.state(attempt).status == "failed"
+
+
+def test_a_run_that_is_resumed_while_others_are_removed_stays(journal: Journal) -> None:
+    begin(journal)
+    alive = iter([False, True])
+    journal._reader = Reader(journal._database, lambda _: next(alive))
+    assert journal.prune(max_runs=0) == 0
+    assert journal.find("run") == "run"
