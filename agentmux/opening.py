@@ -44,7 +44,7 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
     engines = [] if parts.engine is None else [parts.engine]
     durable: DurableRuns | None = None
     try:
-        durable = _durable(config.journal, config)
+        durable = await in_thread(_durable, config.journal, config)
         if not engines:
             # Appended in the thread: if this task is cancelled meanwhile, the engine still has to be closed.
             await in_thread(lambda: engines.append(native_engine(config)))

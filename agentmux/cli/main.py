@@ -21,6 +21,7 @@ from agentmux.cli.bench import bench
 from agentmux.cli.demo import demo
 from agentmux.cli.models import models
 from agentmux.cli.output import OutputClosed
+from agentmux.cli.runs import runs
 from agentmux.cli.signals import Stopped
 from agentmux.errors import AgentmuxError
 
@@ -31,7 +32,7 @@ def cli() -> None:
     """Several AI agents, each bound to its own LLM, on one small GPU."""
 
 
-for command in (demo, models, bench):
+for command in (demo, models, bench, runs):
     cli.add_command(command)
 
 
