@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from agentmux.errors import ConfigError, JournalError, ToolInDoubt
 from agentmux.journal import Journal, RecordedTool
 from agentmux.journal.reading import Reader
-from agentmux.messages import Message
+from agentmux.messages import Message, ToolCall
 
 from .steps import begin, call, turn
 
