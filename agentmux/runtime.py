@@ -22,6 +22,7 @@ from agentmux.engine.base import (
     Footprint,
     LoadSpec,
 )
+from agentmux.engine.guard import require_real_engines
 from agentmux.errors import EngineError
 from agentmux.messages import (
     Completion,
@@ -168,6 +169,7 @@ class Runtime:
 
     def _make_engine(self) -> None:
         config = self._config
+        require_real_engines(os.environ)
         # The one place that loads the native library, and only here, so that `import agentmux` stays fast and works
         # where the library does not.
         try:
