@@ -39,7 +39,7 @@ from agentmux.bench.machine import this_machine
 from agentmux.config import ModelSpec
 from agentmux.engine.base import TurnRequest
 from agentmux.errors import ConfigError
-from agentmux.messages import Event, TurnCancelled, TurnCompleted, TurnErrored
+from agentmux.messages import TurnCancelled, TurnCompleted, TurnErrored
 from agentmux.runtime import Runtime
 from agentmux.testing import ScriptedEngine
 
@@ -91,6 +91,9 @@ class EchoEngine(ScriptedEngine):
         self.calls.clear()
         self._turns.clear()
         self._started.clear()
+
+    def forget(self, model: str, session: str) -> None:
+        """There is nothing to forget."""
 
 
 def bench_framework(
@@ -224,6 +227,7 @@ async def _memory(turns: int) -> Memory:
         turns_finished=ends["TurnCompleted"],
         turns_ended_otherwise=ends["TurnCancelled"] + ends["TurnErrored"],
         turns_ended_twice=ends["twice"],
+        turns_without_end=ends["none"],
     )
 
 
@@ -233,17 +237,13 @@ async def _counted(mux: Runtime, ends: Counter[str]) -> None:
 
     async def watch() -> None:
         async for event in mux.stream(Echo, "a question"):
-            if _ends(event):
-                ends["twice"] += event.turn in seen  # type: ignore[union-attr]
-                seen.add(event.turn)  # type: ignore[union-attr]
+            if isinstance(event, TurnCompleted | TurnCancelled | TurnErrored):
+                ends["twice"] += event.turn in seen
+                seen.add(event.turn)
                 ends[type(event).__name__] += 1
 
     await asyncio.gather(*(watch() for _ in range(BATCH)))
     ends["none"] += BATCH - len(seen)
-
-
-def _ends(event: Event) -> bool:
-    return isinstance(event, TurnCompleted | TurnCancelled | TurnErrored)
 
 
 def _resident_bytes() -> int:

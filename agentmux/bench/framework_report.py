@@ -60,6 +60,7 @@ class Memory(_Value):
     turns_finished: int = Field(description="events TurnCompleted")
     turns_ended_otherwise: int = Field(description="events TurnCancelled and TurnErrored")
     turns_ended_twice: int = Field(description="turns with more than one such event")
+    turns_without_end: int = Field(description="turns with none")
 
 
 class FrameworkReport(_Value):

@@ -153,7 +153,7 @@ def _show_framework(report: FrameworkReport, output: Output) -> None:
         output.line(
             f"memory: {grown:+} bytes over the second half of {memory.turns} turns, "
             f"{memory.turns_finished} finished, {memory.turns_ended_otherwise} ended otherwise, "
-            f"{memory.turns_ended_twice} twice"
+            f"{memory.turns_ended_twice} twice, {memory.turns_without_end} never"
         )
 
 
