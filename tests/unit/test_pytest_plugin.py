@@ -12,16 +12,18 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = "agentmux.testing.pytest_plugin"
+PLUGIN = "agentmux.testing.agentmux_pytest"
 
 
 def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
     """Run a file of tests in a process of its own, with warnings as errors and strict markers."""
     pytester.makepyfile(code)
-    strict = ("-W", "error", "--strict-markers", "--strict-config", "-p", "no:cacheprovider")
+    # The exception is for editable installations, see pyproject.toml.
+    warnings = ("-W", "error", "-W", "ignore:Module already imported so cannot be rewritten")
+    strict = ("--strict-markers", "--strict-config", "-p", "no:cacheprovider")
     scope = ("-o", "asyncio_default_fixture_loop_scope=function")
     # As if installed, also where the entry point is not there yet.
-    return pytester.runpytest_subprocess("-p", "no:agentmux", "-p", PLUGIN, *strict, *scope)
+    return pytester.runpytest_subprocess("-p", "no:agentmux", "-p", PLUGIN, *warnings, *strict, *scope)
 
 
 FINE = """
@@ -117,7 +119,7 @@ def test_a_setting_that_makes_no_sense(pytester: pytest.Pytester) -> None:
 def test_projects_that_do_not_use_it_load_nothing_of_agentmux() -> None:
     code = f"""
 import importlib.util, sys
-path = {str(ROOT / "agentmux/testing/pytest_plugin/__init__.py")!r}
+path = {str(ROOT / "agentmux/testing/agentmux_pytest/__init__.py")!r}
 spec = importlib.util.spec_from_file_location("agentmux_pytest", path)
 spec.loader.exec_module(importlib.util.module_from_spec(spec))
 print([name for name in sys.modules if name.split(".")[0] in ("agentmux", "pydantic", "structlog")])

@@ -39,8 +39,8 @@ from agentmux.testing import (
     forbid_real_engines,
     settle,
 )
+from agentmux.testing.agentmux_pytest import VARIABLE
 from agentmux.testing.cassette import request_key
-from agentmux.testing.pytest_plugin import VARIABLE
 
 
 class Plan(BaseModel):
