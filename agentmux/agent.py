@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from agentmux.errors import ConfigError
 from agentmux.messages import Message, Usage
@@ -13,6 +14,12 @@ from agentmux.sampling import SamplingParams
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+if TYPE_CHECKING:
+    from typing import _SpecialForm
+
+    NoClass: TypeAlias = UnionType | _SpecialForm
+    """What type checkers take such types for as are no classes: ``int | None``, ``Literal["a"]``."""
 
 PIPELINE_MARK = "__agentmux_pipeline__"
 """Attribute that ``@pipeline`` sets on a function."""
@@ -67,7 +74,7 @@ class Run(ABC):
         self,
         prompt: str,
         *,
-        output: Any = None,
+        output: NoClass | None = None,
         tools: Sequence[Any] | None = None,
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
@@ -130,16 +137,23 @@ class Run(ABC):
         Returns what the tool returns, in a resumed run as JSON brings it back. Raises what it raises, and ToolInDoubt.
         """
 
-    # An agent's class, one of its instances, or a pipeline function; the type checker takes arguments and result
-    # from its `run`, or from the function.
+    # An agent's class, one of its instances, or a pipeline function. The type checker takes arguments and result from
+    # the agent's own `run`, or from the function; without an own `run`, the result is of the agent's `output`. A union
+    # of class and instance in one overload would be shorter, but pyright cannot solve a ParamSpec through it.
     @overload
-    async def run(
-        self, target: type[SupportsRun[P, T]] | SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T: ...
+    async def run(self, target: Callable[[], SupportsRun[P, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def run(self, target: SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     async def run(
         self, target: Callable[Concatenate[Run, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
+    @overload
+    async def run(self, target: Callable[[], AsksOnce[T]], prompt: str, /) -> T: ...
+    @overload
+    async def run(self, target: AsksOnce[T], prompt: str, /) -> T: ...
+    @overload
+    async def run(self, target: Callable[[], AsksOther] | AsksOther, prompt: str, /) -> Any: ...
     @abstractmethod
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run another agent or pipeline function in this run, and return what it returns.
@@ -189,10 +203,36 @@ class Session(ABC):
 
 
 class SupportsRun(Protocol[P, T_co]):
-    """Whatever has a ``run`` as agents have it."""
+    """For the type checker: an agent with a ``run`` of its own."""
 
-    def run(self, ctx: Run, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T_co]:
+    def run(self, ctx: Run, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
         """Do the work within ``ctx``."""
+        ...
+
+
+class AsksOnce(Protocol[T_co]):
+    """For the type checker: an agent without a ``run`` of its own whose ``output`` is a class.
+
+    ``run`` is a mutable attribute here, whose type must be matched exactly, so that no method written by a user does:
+    a coroutine function gives a Coroutine, which is more than the Awaitable that ``Agent.run`` is declared to give.
+    """
+
+    run: Callable[..., Awaitable[Any]]
+
+    @property
+    def output(self) -> type[T_co]:
+        """The type of its answer."""
+        ...
+
+
+class AsksOther(Protocol):
+    """For the type checker: such an agent whose ``output`` is a type but no class, as ``int | None`` is."""
+
+    run: Callable[..., Awaitable[Any]]
+
+    @property
+    def output(self) -> NoClass:
+        """The type of its answer."""
         ...
 
 
@@ -214,7 +254,8 @@ class Agent:
     ``hf:owner/repo:file.gguf``. What is not loaded yet is loaded when it is first asked."""
     instructions: ClassVar[str] = ""
     """System message; none is sent if this is empty and no schema is shown."""
-    output: ClassVar[Any] = str
+    # Without an annotation: pyright would take it for all subclasses' attributes too, and not see what they set.
+    output = cast(Any, str)
     """Type of the answer: ``str``, or anything pydantic validates, to which generation is then held by a grammar."""
     tools: ClassVar[Sequence[Any]] = ()
     """What the model may call before it answers: functions, ``Tool``s, other agents and pipeline functions."""
@@ -238,11 +279,15 @@ class Agent:
     priority: ClassVar[int] = 0
     """Turns with a higher one go first."""
 
-    async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
-        """Ask the model once with the one argument as prompt; subclasses do as they like."""
-        if len(args) != 1 or kwargs:
-            raise TypeError(f"{type(self).__name__}.run takes one prompt; override run(self, ctx, ...) for more")
-        return await ctx.ask(args[0])
+    if TYPE_CHECKING:
+        run: Callable[..., Awaitable[Any]]  # see AsksOnce
+    else:
+
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            """Ask the model once with the one argument as prompt; subclasses do as they like."""
+            if len(args) != 1 or kwargs:
+                raise TypeError(f"{type(self).__name__}.run takes one prompt; override run(self, ctx, ...) for more")
+            return await ctx.ask(args[0])
 
 
 def resolve(target: Any) -> tuple[str, Agent | None, Callable[..., Awaitable[Any]]]:

@@ -156,6 +156,15 @@ class TurnQueued:
     """Turns in the queue, this one included."""
     reason: str
     """Why it cannot be admitted at once; empty if it can."""
+    max_tokens: int = 0
+    """Of the answer at most."""
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    prompt: str | tuple[int, ...] = ""
+    """Rendered text, or token ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from agentmux import telemetry
 from agentmux.admission import Ledger
 from agentmux.clock import Clock, LoopClock
 from agentmux.config import JournalConfig, ModelSpec, RuntimeConfig
 from agentmux.core import Core
 from agentmux.durable import DurableRuns
 from agentmux.engine.base import Engine, EngineConfig
+from agentmux.engine.guard import require_real_engines
 from agentmux.errors import EngineError
 from agentmux.journal import Journal
 from agentmux.loading import LoadedModels, in_thread
@@ -68,6 +70,7 @@ def _durable(journal: JournalConfig | None, config: RuntimeConfig) -> DurableRun
 
 def native_engine(config: RuntimeConfig) -> Engine:
     """The C++ engine. Raises EngineError where it cannot be loaded, ConfigError for a device that does not exist."""
+    require_real_engines(os.environ)
     # The one place that loads the native library, and only here, so that `import agentmux` stays fast and works
     # where the library does not.
     try:
@@ -112,7 +115,6 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
     for name in specs:
         await models.loaded(name)
     scheduler = Scheduler(engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s))
-    services = Services(
-        scheduler, clock, models.loaded, engine.forget, observers=parts.observers, approve=parts.approve
-    )
+    observers = (*telemetry.observers(), *parts.observers)
+    services = Services(scheduler, clock, models.loaded, engine.forget, observers=observers, approve=parts.approve)
     return Core(engine, services, models, durable)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
-from agentmux.agent import Run, SupportsRun, resolve
+from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun, resolve
 from agentmux.clock import Clock
 from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
 from agentmux.context import drive
@@ -193,17 +193,34 @@ class Runtime:
             raise EngineError("the runtime is not open; use it inside of `async with Runtime(...) as mux:`")
         return self._core
 
-    # With `limits` the arguments are not checked by the type checker: a ParamSpec admits no further keyword.
+    # For the type checker, see `agentmux.agent.Run.run`. With `limits` the arguments of an agent's own `run` are not
+    # checked: a ParamSpec admits no further keyword.
     @overload
     async def run(
-        self, target: type[SupportsRun[P, T]] | SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs
+        self, target: Callable[[], SupportsRun[P, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> RunResult[T]: ...
+    @overload
+    async def run(self, target: SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RunResult[T]: ...
     @overload
     async def run(
         self, target: Callable[Concatenate[Run, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> RunResult[T]: ...
     @overload
+    async def run(
+        self, target: Callable[[], AsksOnce[T]], prompt: str, /, *, limits: Limits | None = None
+    ) -> RunResult[T]: ...
+    @overload
+    async def run(self, target: AsksOnce[T], prompt: str, /, *, limits: Limits | None = None) -> RunResult[T]: ...
+    @overload
+    async def run(
+        self, target: Callable[[], AsksOther] | AsksOther, prompt: str, /, *, limits: Limits | None = None
+    ) -> RunResult[Any]: ...
+    @overload
     async def run(self, target: Any, /, *args: Any, limits: Limits, **kwargs: Any) -> RunResult[Any]: ...
+    @overload
+    async def run(self, target: Any, /, *args: Any, session: str, **kwargs: Any) -> RunResult[Any]: ...
+    @overload
+    async def run(self, target: Any, /, *args: Any, resume: str, **kwargs: Any) -> RunResult[Any]: ...
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> RunResult[Any]:
         """Run an agent or pipeline to its end. The arguments, and what it may raise, are those of ``stream``."""
         result: RunResult[Any] | None = None
