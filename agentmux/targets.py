@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -132,9 +132,9 @@ def arguments_of(target: Any, text: str) -> tuple[tuple[Any, ...], dict[str, Any
         kind = signature.parameters[parameter].kind
         hint = hints.get(parameter, Any)
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            hint = tuple[hint, ...]
+            hint = GenericAlias(tuple, (hint, ...))
         elif kind is inspect.Parameter.VAR_KEYWORD:
-            hint = dict[str, hint]
+            hint = GenericAlias(dict, (str, hint))
         bound.arguments[parameter] = _validated(name, parameter, hint, value)
     return bound.args, bound.kwargs
 

@@ -29,7 +29,7 @@ class Critic(Agent):
     instructions = "Judge the program. Run its tests before you answer."
     tools = (run_tests,) if len(sys.argv) > 1 else ()
 
-    async def run(self, ctx: Run, code: str) -> str:  # type: ignore[override]
+    async def run(self, ctx: Run, code: str) -> str:
         """Ask once; a model without tools gets the report with the question."""
         report = "" if self.tools else await ctx.call(run_tests, code=code)
         answer: str = await ctx.ask(prompts.critic_prompt(TASK, code, report))

@@ -146,7 +146,7 @@ async def _agentmux(stack: AsyncExitStack, settings: Settings, **more: Any) -> A
 
 def _langgraph() -> Ask:
     # Optional, and slow to import.
-    from langgraph.graph import END, START, StateGraph
+    from langgraph.graph import END, START, StateGraph  # type: ignore[import-not-found, unused-ignore]
 
     async def echo(state: dict[str, str]) -> dict[str, str]:
         return {"text": "an answer"}

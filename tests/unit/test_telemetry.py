@@ -19,7 +19,6 @@ from opentelemetry.trace import StatusCode
 from agentmux import (
     Agent,
     Event,
-    Limits,
     QueueFull,
     Run,
     RunErrored,
@@ -35,9 +34,7 @@ from agentmux import (
     Usage,
     pipeline,
 )
-from agentmux import runtime as runtime_module
 from agentmux.messages import AgentFinished, AgentStarted
-from agentmux.run import RunState, Services
 from agentmux.telemetry.conventions import CAPTURE_VARIABLE
 from agentmux.telemetry.spans import Spans
 from agentmux.testing import Answer, Failure, FakeClock, Refusal, ScriptedEngine, settle
@@ -59,21 +56,11 @@ def tracer(exporter: InMemorySpanExporter) -> Iterator[trace.Tracer]:
 
 
 @pytest.fixture
-def observed(tracer: trace.Tracer, monkeypatch: pytest.MonkeyPatch) -> Mux:
+def observed(tracer: trace.Tracer) -> Mux:
     """Makes runtimes whose runs are observed."""
 
     def make(engine: ScriptedEngine, **settings: Any) -> Runtime:
-        spans = Spans(tracer)
-
-        def state(services: Services, limits: Limits, emit: Callable[[Event], None]) -> RunState:
-            def both(event: Event) -> None:
-                spans(event)
-                emit(event)
-
-            return RunState(services, limits, both)
-
-        monkeypatch.setattr(runtime_module, "RunState", state)
-        return Runtime(models=engine.models, engine=engine, **settings)
+        return Runtime(models=engine.models, engine=engine, observers=[Spans(tracer)], **settings)
 
     return make
 
@@ -304,7 +291,7 @@ def test_a_run_that_ends_ends_its_spans(tracer: trace.Tracer, exporter: InMemory
         spans(event)
     spans(ToolCalled("r", "A", 1, CALL))
     spans(ToolErrored("r", "A", 1, CALL, "denied", 0.0))
-    spans(RunErrored("r", "A", 0, "stopped"))
+    spans(RunErrored("r", "A", 0, "stopped", RunResult("r", None, Usage(), (), ())))
     spans(AgentFinished("r", "A", 1, "late"))
     assert named(exporter, "execute_tool search").status.description == "denied"
     assert named(exporter, "invoke_agent A").status.description == "the run ended before"
