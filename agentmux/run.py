@@ -26,7 +26,7 @@ from agentmux.engine.base import Footprint
 from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
-from agentmux.log import get_logger
+from agentmux.log import bound, get_logger
 from agentmux.messages import (
     Completion,
     Event,
@@ -216,7 +216,8 @@ class RunState:
         turn = self.services.turn(spec, self.id, place.agent, watch if watched else self.emit, place.span)
         self._under_way[turn] = spec.max_tokens
         try:
-            return await self.services.complete(turn)
+            with bound(turn=turn.id):
+                return await self.services.complete(turn)
         except EngineError as error:
             raise self._over.get(turn, error) from None
         finally:
