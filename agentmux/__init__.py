@@ -61,6 +61,7 @@ from agentmux.messages import (
 from agentmux.pipeline import pipeline
 from agentmux.runtime import Runtime, RuntimeStats
 from agentmux.sampling import SamplingParams
+from agentmux.tools import ModelRetry, Tool, tool
 
 __all__ = [
     "AdmissionError",
@@ -81,6 +82,7 @@ __all__ = [
     "ModelCorrupt",
     "ModelError",
     "ModelNotFound",
+    "ModelRetry",
     "ModelSpec",
     "ModelUnsupported",
     "NeverFits",
@@ -99,6 +101,7 @@ __all__ = [
     "RuntimeStats",
     "SamplingParams",
     "TextStreamed",
+    "Tool",
     "ToolCall",
     "ToolCalled",
     "ToolError",
@@ -113,4 +116,5 @@ __all__ = [
     "TurnQueued",
     "Usage",
     "pipeline",
+    "tool",
 ]
