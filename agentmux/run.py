@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from agentmux.calls import AnswerPlans
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
 from agentmux.engine.base import Footprint
@@ -66,6 +67,7 @@ class Services:
     renderer: ChatRenderer = field(default_factory=ChatRenderer)
     schemas: OutputSchemas = field(default_factory=OutputSchemas)
     toolsets: Toolsets = field(default_factory=Toolsets)
+    plans: AnswerPlans = field(default_factory=AnswerPlans)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
     """[session's name, agent, model] conversations that are kept from run to run."""
