@@ -24,7 +24,7 @@ Why it is built this way:
   of its own model. *Proof*: a turn of class OUTRANKS needs ``passed`` to be false and sets it, only the start of the
   turn overdue for longest clears it, and that turn is T or one of the n; class USUAL comes after OVERDUE, and an
   overdue turn that cannot start ends the round unless it waits for its own slots. All of (1) to (4) end: the turns of
-  (1) to (3) are finitely many, and each either ends or is parked after a quantum (below). Since a parked turn waits as
+  (1) to (3) are finitely many, and each either ends or is parked after two quanta (below). Since a parked turn waits as
   any other, the bound holds for its going on, too; and when it goes on, it does so for at least its model's stay.
   (One more may start before T: that for which turns were being parked when T became overdue.)
 - **No thrash.** Left alone, that switches at each turn when every turn is overdue. So a model that became resident
@@ -33,11 +33,11 @@ Why it is built this way:
   the time goes into switching. A model that stays resident is not protected anew, lest two models that fit together
   renew each other's protection for ever.
 - **Time slices.** Where models do not fit together, a long answer of one would hold up all others. So when a turn of
-  another model has waited for a quantum, and among those in its way is one that has run for a quantum without a break,
-  the running turns of the model in its way are parked, after its stay. Short turns are let finish: while none of them
-  runs for a quantum, collating them is worth more, and ``max_wait_s`` bounds that. The quantum is the longer of the
-  two models' stays, so there and back pays. A turn of higher priority than all that is in its way waits for the stay
-  only; one of lower priority gets a slice when it is overdue, as otherwise two priorities would swap for ever.
+  another model has waited for a quantum, and among those in its way is one that has run for two without a break, the
+  running turns of the model in its way are parked, after its stay. Short turns are let finish: what has not run for two
+  quanta is likely to end soon, collating such turns is worth more, and ``max_wait_s`` bounds that. The quantum is the
+  longer of the two models' stays, so there and back pays. A turn of higher priority than all that is in its way waits
+  for the stay only; one of lower priority gets a slice when it is overdue, or two priorities would swap for ever.
   A victim is reserved: once turns are parked for a model, nothing starts before it (``claimant``) unless it gives up.
 - **Why slices are decided here** and not in the engine, which has a quantum too: only here are priority, runs, stays
   and queue known, and one place should decide who runs; two would park against each other. Turns here reach the engine

@@ -11,6 +11,9 @@ from agentmux.policy.situation import Policy, Running, Waiting
 
 SHORTEST_QUANTUM_S = 0.25
 """As in the engine. Without it, two models that were given no stay would swap for ever, and no time would pass."""
+LONG_QUANTA = 2.0
+"""A turn that has run for so many quanta without a break is long. With 1, the simulator parks many turns that are about
+to end, and where turns last about a quantum runs take a third longer; with 3, short runs wait longer for long ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def make_way(
     if priority <= highest:
         patience_s = quantum_s if priority == highest else max(quantum_s, policy.max_wait_s)
         longest_s = min(turn.since_s for turn in turns)
-        due_s = max(due_s, waiting_since_s + patience_s, longest_s + quantum_s)
+        due_s = max(due_s, waiting_since_s + patience_s, longest_s + LONG_QUANTA * quantum_s)
     return Slice(tuple(turn.turn for turn in turns if not turn.leaving), due_s)
 
 

@@ -124,22 +124,23 @@ def test_what_outranks_nothing_does_not_pass() -> None:
 LONG: dict[str, Any] = {"active": {"a": 1}}
 
 
-def test_a_long_turn_makes_way_after_a_quantum() -> None:
-    before = decide(2.5, [("b", 1)], **LONG)
-    assert (before.park, before.wake_s) == ((), 3.0)
-    after = decide(3, [("b", 1)], **LONG)
+def test_a_long_turn_makes_way_after_two_quanta() -> None:
+    before = decide(3.5, [("b", 1)], **LONG)
+    assert (before.park, before.wake_s) == ((), 4.0)
+    after = decide(4, [("b", 1)], **LONG)
+    assert decide(4, [("b", 2.5)], **LONG).wake_s == 4.5, "it has to wait for a quantum"
     assert (after.park, after.claimant, after.admit, after.wake_s) == ((101,), "b", (), None)
 
 
 def test_turns_that_are_short_so_far_are_let_finish() -> None:
     decision = decide(9, [("b", 1)], started_s=8, **LONG)
-    assert (decision.park, decision.wake_s) == ((), 10.0)
+    assert (decision.park, decision.wake_s) == ((), 12.0)
 
 
 def test_a_slice_lasts_at_least_eight_uploads_of_the_larger_model() -> None:
     decision = decide(9, [("b", 1)], upload_bytes_per_s=50.0, **LONG)
-    assert (decision.park, decision.wake_s) == ((), 17.0)
-    assert decide(17, [("b", 1)], upload_bytes_per_s=50.0, **LONG).park == (101,)
+    assert (decision.park, decision.wake_s) == ((), 32.0)
+    assert decide(32, [("b", 1)], upload_bytes_per_s=50.0, **LONG).park == (101,)
 
 
 def test_higher_priority_waits_for_the_stay_only() -> None:

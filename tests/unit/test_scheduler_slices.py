@@ -34,11 +34,10 @@ async def test_a_long_answer_does_not_hold_everybody() -> None:
         for turn in (1, 2):
             w.submit(turn, "b", duration_s=0.5, run=f"short {turn}")
         await w.until_idle()
-        # The clock stood still until the first turn was there; it had been running for 2 s at second 3.
         assert [what for _, what, turn in timeline(w) if turn == 0] == ["starts", "parks", "resumes"]
         waited = {turn: at - 1 for at, turn, _ in w.admitted}
-        assert waited[1] == 2
-        assert waited[2] == 2.5
+        assert waited[1] == 4, "the long one began at second 1 and has been running for two quanta"
+        assert waited[2] == 4.5
         assert long.state == "finished"
         assert (long.parks, long.parked_s) == (1, 1.0)
         assert w.scheduler.parks == 1
@@ -47,18 +46,18 @@ async def test_a_long_answer_does_not_hold_everybody() -> None:
 async def test_long_turns_of_three_models_go_round() -> None:
     async with running(world(policy=QUANTUM)) as w:
         for turn, model in enumerate("abc"):
-            w.submit(turn, model, duration_s=6, run=str(turn))
+            w.submit(turn, model, duration_s=12, run=str(turn))
         await w.until_idle()
         runs = [turn for _, what, turn in timeline(w) if what != "parks"]
         assert runs == [0, 1, 2, 0, 1, 2, 0, 1, 2]
         times = [at for at, what, _ in timeline(w) if what != "parks"]
-        assert all(later - earlier >= 2 for earlier, later in pairwise(times))
+        assert all(later - earlier == 4 for earlier, later in pairwise(times))
 
 
 async def test_all_turns_of_a_model_make_way_together() -> None:
     async with running(world(slots=2, policy=QUANTUM)) as w:
         for turn, model in enumerate("aab"):
-            w.submit(turn, model, duration_s=3 if model == "a" else 1)
+            w.submit(turn, model, duration_s=5 if model == "a" else 1)
         await w.until_idle()
         assert [turn for _, turn in w.parked] == [0, 1]
         assert sorted(turn for _, turn in w.resumed) == [0, 1]
@@ -70,7 +69,7 @@ async def test_a_turn_that_is_parked_can_be_cancelled() -> None:
         parked = w.submit(0, "a", duration_s=100)
         other = w.submit(1, "b", duration_s=100)
         await settle()
-        w.clock.advance(2)
+        w.clock.advance(4)
         await settle()
         assert (parked.state, other.state) == ("parked", "active")
         assert (w.scheduler.active, w.scheduler.parked, w.ledger.active) == (1, 1, 1)
@@ -83,7 +82,7 @@ async def test_a_turn_that_is_parked_can_be_cancelled() -> None:
 
 async def test_a_turn_that_ends_before_it_is_parked_has_ended() -> None:
     async with running(world(policy=QUANTUM)) as w:
-        first, second = w.submit(0, "a", duration_s=2), w.submit(1, "b")
+        first, second = w.submit(0, "a", duration_s=4), w.submit(1, "b")
         await w.until_idle()
         assert (first.state, second.state) == ("finished", "finished")
         assert w.ledger.active == 0
@@ -94,7 +93,7 @@ async def test_if_the_one_that_turns_made_way_for_gives_up_they_go_on() -> None:
         long, other = w.submit(0, "a", duration_s=100), w.submit(1, "b")
         await settle()
         w.scheduler.step()
-        w.clock.advance(1.99)
+        w.clock.advance(3.99)
         await settle()
         w.clock.advance(0.01)
         w.scheduler.step()  # parks; the engine has not said so yet
@@ -111,7 +110,7 @@ async def test_closing_ends_parked_turns_once() -> None:
     async with running(world(policy=QUANTUM)) as w:
         turns = [w.submit(turn, model, duration_s=100) for turn, model in enumerate("abc")]
         await settle()
-        w.clock.advance(2)
+        w.clock.advance(4)
         await settle()
         assert [turn.state for turn in turns] == ["parked", "active", "queued"]
         w.scheduler.close(EngineError("lost"))
@@ -251,7 +250,7 @@ async def test_a_model_that_is_retired_lets_go_of_its_turns() -> None:
     async with running(world(policy=QUANTUM)) as w:
         parked, active, queued = (w.submit(turn, model, duration_s=100) for turn, model in enumerate("aba"))
         await settle()
-        w.clock.advance(2)
+        w.clock.advance(4)
         await settle()
         assert (parked.state, active.state, queued.state) == ("parked", "active", "queued")
         w.scheduler.retire("a")
@@ -282,7 +281,7 @@ async def test_what_does_not_fit_any_more_is_refused_with_the_numbers() -> None:
 async def test_each_admission_is_told_once_however_often_a_turn_is_parked() -> None:
     async with running(world(policy=QUANTUM)) as w:
         for turn, model in enumerate("ab"):
-            w.submit(turn, model, duration_s=9, run=model)
+            w.submit(turn, model, duration_s=18, run=model)
         await w.until_idle()
         assert w.scheduler.parks > 4
         assert sum(isinstance(event, TurnAdmitted) for event in w.events) == 2
