@@ -304,8 +304,10 @@ class Scheduler:
         for model in {*self._backlog.models, *self._held.parked_models}:
             if model not in self._ledger.models:
                 continue  # it is about to be unloaded, and its parked turns to be cancelled
-            # As many as can start, and one more, which is then told why it cannot.
-            count = max(0, capacity.footprints[model].slots - capacity.active.get(model, 0)) + 1
+            # As many as can start, and one more, which is then told why it cannot. What cannot start now cannot in this
+            # step: nothing that is decided in it makes room at once.
+            can = isinstance(admission.decide(capacity, Request(model, in_queue=True)), admission.Admit)
+            count = 1 + (capacity.footprints[model].slots - capacity.active.get(model, 0) if can else 0)
             entries = self._backlog.first(model, count, overdue_before_s)
             if parked := self._held.waiting(model):
                 entries = sorted([*parked, *entries], key=lambda entry: -entry.priority)

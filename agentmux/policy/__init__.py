@@ -97,6 +97,7 @@ class _Round:
         self.passed = snapshot.passed
         self.claimant = snapshot.claimant if snapshot.claimant in self.queues else None
         self.refuse: dict[int, AgentmuxError] = {}
+        self.order: list[Candidate] | None = None
         self.stays_s = {
             model: stay_s(self.capacity, model, snapshot.upload_bytes_per_s, policy)
             for model in {*self.queues, *self.residents}
@@ -108,7 +109,7 @@ class _Round:
         park: tuple[int, ...] = ()
         contender, way = self._way()
         if way is not None and way.due_s <= self.now_s:
-            park, self.claimant, way = way.turns, contender, None
+            park, self.claimant, way, self.order = way.turns, contender, None, None
         admitted: list[int] = []
         while True:
             chosen, waits = self._choose()
@@ -131,12 +132,15 @@ class _Round:
         )
 
     def _ranked(self) -> list[Candidate]:
-        standing = Standing(self.residents, self.stays_s, self.claimant, self.passed, self.hint)
-        return ranked(self.queues, standing, self.now_s, self.policy)
+        """Kept until something changes that it depends on: it is most of a decision's work."""
+        if self.order is None:
+            standing = Standing(self.residents, self.stays_s, self.claimant, self.passed, self.hint)
+            self.order = ranked(self.queues, standing, self.now_s, self.policy) if self.queues else []
+        return self.order
 
     def _way(self) -> tuple[str | None, Slice | None]:
         """The first model that cannot run beside those that do, and what would have to make way for it when."""
-        if any(turn.leaving for turn in self.running):
+        if not self.running or not self.queues or any(turn.leaving for turn in self.running):
             return None, None
         for one in self._ranked():
             if one.model in self.capacity.active:
@@ -161,6 +165,7 @@ class _Round:
             if isinstance(verdict, Admit):
                 return one, waits
             if isinstance(verdict, Refuse):
+                self.order = None
                 self.refuse |= dict.fromkeys((entry.turn for entry in self.queues.pop(one.model)), verdict.error)
                 continue
             waits[one.entry.turn] = verdict.reason
@@ -169,6 +174,7 @@ class _Round:
         return None, waits
 
     def _start(self, one: Candidate) -> None:
+        self.order = None
         queue = self.queues[one.model]
         queue.remove(one.entry)
         if not queue:

@@ -31,10 +31,13 @@ class Account:
     """Of the turn that ended last."""
 
     @property
-    def attained(self) -> float:
+    def attained(self) -> int:
         """Tokens computed for it: prompts without what a KV cache gave, and answers. For a turn under way, the first
         batch of its prompt counts only when it ends, because only then is it known how much of it was computed."""
-        return float(self.ended_tokens + sum(turn.computed_tokens for turn in self.under_way))
+        tokens = self.ended_tokens
+        for turn in self.under_way:
+            tokens += turn.computed_tokens
+        return tokens
 
     def end(self, turn: Computing, tokens: int | None) -> None:
         """A turn that was under way has ended, with so many tokens computed; None: as far as is known."""

@@ -56,13 +56,14 @@ def ranked(queues: Queues, standing: Standing, now_s: float, policy: Policy) -> 
     """One candidate for each model with waiting turns, best first."""
     late = min(_overdue(queues, now_s, policy), key=_age, default=None)
     found = [_candidate(model, queue, late, standing, now_s, policy) for model, queue in queues.items()]
-    return sorted(found, key=lambda one: _key(one, standing))
+    return sorted(found, key=lambda one: _key(one, standing)) if len(found) > 1 else found
 
 
 def _candidate(
     model: str, queue: Sequence[Waiting], late: Waiting | None, standing: Standing, now_s: float, policy: Policy
 ) -> Candidate:
-    head, oldest = queue[0], min(queue, key=_age)
+    head = queue[0]
+    oldest = head if len(queue) == 1 else min(queue, key=_age)
     own_late = oldest if now_s - oldest.since_s > policy.max_wait_s else None
     passes = late is not None and not standing.passed and outranks(head, late)
     since = standing.residents.get(model)

@@ -14,12 +14,13 @@ from agentmux.engine.base import (
     Footprint,
     LoadProgress,
     LoadSpec,
+    TurnFailed,
     TurnFinished,
     TurnParked,
     TurnRequest,
     TurnResumed,
 )
-from agentmux.errors import EngineError
+from agentmux.errors import EngineError, from_code
 from agentmux.messages import Completion, Event, TurnAdmitted, TurnCancelled, TurnCompleted, TurnErrored, TurnNumbers
 from agentmux.scheduler import Policy, Scheduler
 from agentmux.testing import Answer, FakeClock, ScriptedEngine, settle
@@ -116,6 +117,8 @@ class World:
                     TurnNumbers(turn.id, "agent", turn.spec.model, prompt_tokens=10, generated_tokens=5),
                 )
                 self.scheduler.end(turn, None if event.reason == "cancelled" else done)
+            elif isinstance(event, TurnFailed) and turn is not None:
+                self.scheduler.end(turn, from_code(event.error_code, event.message, event.numbers))
             elif isinstance(event, TurnParked) and turn is not None:
                 self.parked.append((self.clock.now(), turn.id))
                 self.stops(turn.id, turn.spec.model)
