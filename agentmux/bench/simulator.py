@@ -37,6 +37,15 @@ class SimulatedClock:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """When a turn came and was admitted."""
+
+    model: str
+    arrived_s: float
+    admitted_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Simulation:
     """What became of a workload. Times in seconds."""
 
@@ -47,14 +56,19 @@ class Simulation:
     parks: int
     lost_s: float
     """In which computing stood still for uploads."""
-    waits_s: tuple[float, ...]
-    """[turn, in no order] from its arrival to its first admission."""
+    turns: tuple[Started, ...]
+    """By admission."""
     longest_park_s: float
     """Longest time that a turn was parked at a stretch."""
     runs_s: tuple[float, ...]
     """[run] from its arrival to the end of its last turn."""
     slices_s: tuple[float, ...]
     """[switch for which turns were parked] how long the model that made way had been resident."""
+
+    @property
+    def waits_s(self) -> tuple[float, ...]:
+        """[turn, by admission] from its arrival."""
+        return tuple(turn.admitted_s - turn.arrived_s for turn in self.turns)
 
     @property
     def lost_share(self) -> float:
@@ -93,7 +107,7 @@ class _Replay:
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     arrivals: list[tuple[float, int, _Run]] = field(default_factory=list)
     turns: dict[int, tuple[Turn, _Run, float]] = field(default_factory=dict)
-    waits_s: list[float] = field(default_factory=list)
+    started: list[Started] = field(default_factory=list)
     parked_at_s: dict[int, float] = field(default_factory=dict)
     longest_park_s: float = 0.0
     tokens: int = 0
@@ -121,7 +135,9 @@ class _Replay:
                 self._submit(heapq.heappop(self.arrivals)[2], now_s)
             self.scheduler.step()
             self.engine.interrupt()
-            self._deliver()
+            while self._deliver():  # between two steps turns leave at once, and others take their place
+                self.scheduler.step()
+                self.engine.interrupt()
         assert not self.scheduler.queued, "turns that wait although nothing is going to happen"
         assert not self.turns
         return Simulation(
@@ -130,7 +146,7 @@ class _Replay:
             switches=self.engine.switches,
             parks=self.scheduler.parks,
             lost_s=self.engine.lost_s,
-            waits_s=tuple(self.waits_s),
+            turns=tuple(self.started),
             longest_park_s=self.longest_park_s,
             runs_s=tuple(run.done_s - run.plan.arrives_s for run in self.runs),
             slices_s=tuple(self.engine.slices_s),
@@ -153,17 +169,18 @@ class _Replay:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, TurnAdmitted):
-            self.waits_s.append(self.clock.now_s - self.turns[event.turn][2])
+            self.started.append(Started(event.model, self.turns[event.turn][2], self.clock.now_s))
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
+        """The engine's events to the scheduler; whether there were any."""
         for number, computed in self.engine.progress():
             self.turns[number][0].computed_tokens = computed
-        for event in self.engine.poll():
+        events = self.engine.poll()
+        for event in events:
             turn, run, _ = self.turns[event.turn]
             if isinstance(event, TurnParked):
                 self.scheduler.parked_by_engine(turn)
                 self.parked_at_s[turn.id] = self.clock.now_s
-                self.scheduler.step()
                 continue
             numbers = TurnNumbers(
                 turn.id,
@@ -180,3 +197,4 @@ class _Replay:
         for number in list(self.parked_at_s):
             if number not in self.turns or self.turns[number][0].state != "parked":
                 self.longest_park_s = max(self.longest_park_s, self.clock.now_s - self.parked_at_s.pop(number))
+        return bool(events)
