@@ -44,8 +44,9 @@ Why it is built this way:
   only if their models fit together, so its own quantum never begins, except where it alone knows of a shortage: when
   the weights fit into the arena and the contexts not beside them, or when others use the engine without a scheduler.
 - Turns of *one* model are not sliced. They share each step's pass over the weights; more slots are the remedy there,
-  and taking turns on one slot would only make all of them end later. Parked turns go before queued ones of the same
-  priority, because their KV cache takes memory.
+  and taking turns on one slot would only make all of them end later. So a turn waits for a slot of its own model until
+  a turn there ends, also one of lower priority. Parked turns go before queued ones of the same priority, because their
+  KV cache takes memory.
 - An overdue turn that waits only for a slot of its own model is not helped by holding the other models back.
 - A decision looks at as many turns of each model as it has free slots, and one more, however long the queue, and at
   those that run. Which these are, ``agentmux.policy.queues`` knows without looking at the others.
@@ -98,6 +99,7 @@ class _Round:
         self.claimant = snapshot.claimant if snapshot.claimant in self.queues else None
         self.refuse: dict[int, AgentmuxError] = {}
         self.order: list[Candidate] | None = None
+        self.blocked: dict[str, Wait] = {}
         self.stays_s = {
             model: stay_s(self.capacity, model, snapshot.upload_bytes_per_s, policy)
             for model in {*self.queues, *self.residents}
@@ -107,18 +109,18 @@ class _Round:
     def decide(self) -> Decision:
         """Parks first: what is about to make way starts nothing more."""
         park: tuple[int, ...] = ()
-        contender, way = self._way()
-        if way is not None and way.due_s <= self.now_s:
-            park, self.claimant, way, self.order = way.turns, contender, None, None
         admitted: list[int] = []
+        if self._some_stay_is_over():
+            contender, way = self._way()
+            if way is not None and way.due_s <= self.now_s:
+                park, self.claimant, self.order = way.turns, contender, None
         while True:
             chosen, waits = self._choose()
             if chosen is None:
                 break
             admitted.append(chosen.entry.turn)
             self._start(chosen)
-        if admitted:
-            way = self._way()[1]
+        way = None if park else self._way()[1]
         successors = (one.model for one in self._ranked() if one.model not in self.capacity.active)
         return Decision(
             admit=tuple(admitted),
@@ -138,6 +140,9 @@ class _Round:
             self.order = ranked(self.queues, standing, self.now_s, self.policy) if self.queues else []
         return self.order
 
+    def _some_stay_is_over(self) -> bool:
+        return any(self.now_s - self.residents[name] >= self.stays_s.get(name, 0.0) for name in self.capacity.active)
+
     def _way(self) -> tuple[str | None, Slice | None]:
         """The first model that cannot run beside those that do, and what would have to make way for it when."""
         if not self.running or not self.queues or any(turn.leaving for turn in self.running):
@@ -145,7 +150,7 @@ class _Round:
         for one in self._ranked():
             if one.model in self.capacity.active:
                 continue
-            if isinstance(admission.decide(self.capacity, Request(one.model, in_queue=True)), Wait):
+            if isinstance(self._verdict(one.model), Wait):
                 return one.model, make_way(
                     self.capacity,
                     self.residents,
@@ -157,11 +162,21 @@ class _Round:
                 )
         return None, None
 
+    def _verdict(self, model: str) -> Admit | Wait | Refuse:
+        """Who has to wait once has to for the whole round: nothing that is decided in it makes room at once."""
+        verdict = self.blocked.get(model)
+        if verdict is None:
+            decided = admission.decide(self.capacity, Request(model, in_queue=True))
+            if not isinstance(decided, Wait):
+                return decided
+            verdict = self.blocked[model] = decided
+        return verdict
+
     def _choose(self) -> tuple[Candidate | None, dict[int, str]]:
         """The next to start, and why those that should have gone before it cannot."""
         waits: dict[int, str] = {}
         for one in self._ranked():
-            verdict = admission.decide(self.capacity, Request(one.model, in_queue=True))
+            verdict = self._verdict(one.model)
             if isinstance(verdict, Admit):
                 return one, waits
             if isinstance(verdict, Refuse):

@@ -27,9 +27,9 @@ class Class(IntEnum):
     USUAL = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
-    """The one turn by which a model competes."""
+    """The one turn by which a model competes. (Not frozen, as ``Standing``: made often, seen by nobody else.)"""
 
     model: str
     entry: Waiting
@@ -40,7 +40,7 @@ class Candidate:
     """If it starts, the turn that is overdue for longest has."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """What candidates are ranked by, beside themselves."""
 
