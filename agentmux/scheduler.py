@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 from agentmux import admission
-from agentmux.admission import Ledger, Refuse, Request, Wait
+from agentmux.admission import Admit, Ledger, Refuse, Request, Wait
 from agentmux.clock import Clock, within
 from agentmux.engine.base import Engine
 from agentmux.errors import AgentmuxError, EngineError, ModelNotFound, QueueFull, QueueTimeout
@@ -149,21 +150,19 @@ class Scheduler:
     def _place(self, turn: Turn) -> tuple[int, str]:
         """Position and reason to wait of a turn that is about to be queued. Raises why it may not be."""
         request = Request(known(turn.spec.model, self._ledger.models), turn.spec.prompt_tokens)
-        queued = self.queued
-        verdict = self._verdict(request, queued)
-        if isinstance(verdict, Refuse) and queued:
+        verdict = self._verdict(request)
+        if isinstance(verdict, Refuse) and self.queued:
             # What came before in this same step of the loop may only look as if it had to wait.
             self.step()
-            queued = self.queued
-            verdict = self._verdict(request, queued)
+            verdict = self._verdict(request)
         if isinstance(verdict, Refuse):
             if isinstance(verdict.error, QueueFull):
                 self._times.refused(self._ledger.snapshot(0).queue_limit)
             raise verdict.error
-        return queued + 1, verdict.reason if isinstance(verdict, Wait) else ""
+        return self.queued + 1, verdict.reason if isinstance(verdict, Wait) else ""
 
-    def _verdict(self, request: Request, queued: int) -> admission.Admit | Wait | Refuse:
-        return admission.decide(self._ledger.snapshot(queued, self._times.retry_after_s(self.active)), request)
+    def _verdict(self, request: Request) -> Admit | Wait | Refuse:
+        return admission.decide(self._ledger.snapshot(self.queued, self._times.retry_after_s(self.active)), request)
 
     def cancel(self, turn: Turn) -> None:
         """End a turn: at once if it waits, between two steps if the engine has it. No effect on one that has ended."""
@@ -235,7 +234,7 @@ class Scheduler:
         self._accounts.forget(run)
 
     async def drain(self) -> None:
-        """Refuse new turns from now on, and return once those there are have ended. ``run`` must be running."""
+        """Refuse new turns from now on, and return once all have ended. ``run`` must be running."""
         self._draining = True
         self._wake.set()
         while self._held or self.queued:
@@ -272,11 +271,15 @@ class Scheduler:
     @property
     def wake_s(self) -> float | None:
         """The second at which there is something to do even if nothing happens; None if there is not."""
-        times = [second for second in (self._backlog.next_deadline_s(), self._slice_s) if second is not None]
-        return min(times, default=None)
+        times = (self._backlog.next_deadline_s(), self._slice_s)
+        return min((second for second in times if second is not None), default=None)
 
     def step(self) -> None:
         """Do what is due, as ``run`` does it; then give up on what has waited too long (which wakes ``run`` again)."""
+        if not self._backlog and not self._held.parked:
+            self._claimant = self._slice_s = None
+            self._prefetch(None)
+            return
         now_s = self._clock.now()
         decision = self._decide(self._snapshot(now_s), now_s, self._policy)
         self._claimant, self._passed, self._slice_s = decision.claimant, decision.passed, decision.wake_s
@@ -306,7 +309,7 @@ class Scheduler:
                 continue  # it is about to be unloaded, and its parked turns to be cancelled
             # As many as can start, and one more, which is then told why it cannot. What cannot start now cannot in this
             # step: nothing that is decided in it makes room at once.
-            can = isinstance(admission.decide(capacity, Request(model, in_queue=True)), admission.Admit)
+            can = isinstance(admission.decide(capacity, Request(model, in_queue=True)), Admit)
             count = 1 + (capacity.footprints[model].slots - capacity.active.get(model, 0) if can else 0)
             entries = self._backlog.first(model, count, overdue_before_s)
             if parked := self._held.waiting(model):
@@ -326,7 +329,8 @@ class Scheduler:
     def _upload_speed(self, now_s: float) -> float:
         if self._speed_asked_s is None or now_s - self._speed_asked_s >= _SPEED_AGE_S:
             self._speed_asked_s = now_s
-            self._speed = self._engine.stats().upload_bytes_per_s
+            with suppress(AgentmuxError):  # a closed engine uploads nothing; its turns are about to end
+                self._speed = self._engine.stats().upload_bytes_per_s
         return self._speed
 
     def _start(self, turn: int, now_s: float) -> None:
@@ -370,18 +374,14 @@ class Scheduler:
         except Exception as error:
             self.end(turn, error)
             return False
-        self._log.debug("turn resumed", turn=turn.id, run=turn.run, agent=turn.agent, model=turn.spec.model)
         turn.resume(now_s)
         return True
 
     def _park(self, turn: int) -> None:
-        try:
+        with suppress(AgentmuxError):  # a closed engine has no turns any more; they are about to end
             self._engine.park(turn)
-        except AgentmuxError as error:  # a closed engine has no turns any more; they are about to end
-            self._log.debug("park failed", turn=turn, error=str(error))
-            return
-        if held := self._held.get(turn):
-            held.leaving = True
+            if held := self._held.get(turn):
+                held.leaving = True
 
     def _prefetch(self, waiting: str | None) -> None:
         hint = self._ahead.hinted(waiting, self._held.uses(), self._ledger.models)

@@ -19,14 +19,14 @@ Why it is built this way:
   the queue is longer than ``max_wait_s``, when priorities are needed most. So one turn that outranks the turn overdue
   for longest may pass it, and then none until that turn has started. *Bound*: from the second at which a turn T is
   overdue, what starts before T is (1) the n turns that have waited longer, (2) one turn for each of these and one for T
-  that outranks it, (3) turns of models within their protected stay, of which there can be n + 1 more that begin, for
-  a new model becomes resident only by (1) or (2), or (4) turns that T does not wait for, while it waits for a slot
-  of its own model. *Proof*: a turn of class OUTRANKS needs ``passed`` to be false and sets it, only the start of the
-  turn overdue for longest clears it, and that turn is T or one of the n; class USUAL comes after OVERDUE, and an
-  overdue turn that cannot start ends the round unless it waits for its own slots. All of (1) to (4) end: the turns of
-  (1) to (3) are finitely many, and each either ends or is parked after two quanta (below). Since a parked turn waits as
-  any other, the bound holds for its going on, too; and when it goes on, it does so for at least its model's stay.
-  (One more may start before T: that for which turns were being parked when T became overdue.)
+  that outranks it, (3) turns of models within their protected stay, of which 2n + 1 more can begin, for a new model
+  becomes resident only by (1) or (2), (4) turns that T does not wait for, while it waits for a slot of its own model,
+  and (5) that for which turns were being parked when T became overdue. *Proof*: a turn of class OUTRANKS needs
+  ``passed`` to be false and sets it, only the start of the turn overdue for longest clears it, and that turn is T or
+  one of the n; class USUAL comes after OVERDUE, and where an overdue turn cannot start, nothing after it does, unless
+  it waits for its own slots. All of this ends: the turns of (1) to (3) are finitely many, and each either ends or is
+  parked after two quanta (below). A parked turn waits as any other, so the bound holds for its going on, too; and when
+  it goes on, it does so for at least its model's stay.
 - **No thrash.** Left alone, that switches at each turn when every turn is overdue. So a model that became resident
   keeps its turns first for its *stay*: ``min_residency_s``, or as long as ``switches_per_quantum`` (8) of its uploads
   take at the speed that the engine measured, whichever is longer. As long as it has work, at most one part in nine of
@@ -44,9 +44,11 @@ Why it is built this way:
   only if their models fit together, so its own quantum never begins, except where it alone knows of a shortage: when
   the weights fit into the arena and the contexts not beside them, or when others use the engine without a scheduler.
 - Turns of *one* model are not sliced. They share each step's pass over the weights; more slots are the remedy there,
-  and taking turns on one slot would only make all of them end later. Parked turns go before queued ones of the same
-  priority, because their KV cache takes memory.
-- An overdue turn that waits only for a slot of its own model is not helped by holding the other models back.
+  and taking turns on one slot would only make all of them end later. So a turn waits for a slot of its own model until
+  a turn there ends, also one of lower priority. Parked turns go before queued ones of the same priority, because their
+  KV cache takes memory.
+- An overdue turn that waits only for a slot of its own model is not helped by holding the other models back, nor by
+  letting nobody pass it: as long as it does, the turn overdue for longest is another one.
 - A decision looks at as many turns of each model as it has free slots, and one more, however long the queue, and at
   those that run. Which these are, ``agentmux.policy.queues`` knows without looking at the others.
 - **Look-ahead.** The successor (whom the engine uploads ahead) is the model of the next waiting turn. Where none waits,
@@ -98,6 +100,7 @@ class _Round:
         self.claimant = snapshot.claimant if snapshot.claimant in self.queues else None
         self.refuse: dict[int, AgentmuxError] = {}
         self.order: list[Candidate] | None = None
+        self.blocked: dict[str, Wait] = {}
         self.stays_s = {
             model: stay_s(self.capacity, model, snapshot.upload_bytes_per_s, policy)
             for model in {*self.queues, *self.residents}
@@ -107,18 +110,18 @@ class _Round:
     def decide(self) -> Decision:
         """Parks first: what is about to make way starts nothing more."""
         park: tuple[int, ...] = ()
-        contender, way = self._way()
-        if way is not None and way.due_s <= self.now_s:
-            park, self.claimant, way, self.order = way.turns, contender, None, None
         admitted: list[int] = []
+        if self._some_stay_is_over():
+            contender, way = self._way()
+            if way is not None and way.due_s <= self.now_s:
+                park, self.claimant, self.order = way.turns, contender, None
         while True:
             chosen, waits = self._choose()
             if chosen is None:
                 break
             admitted.append(chosen.entry.turn)
             self._start(chosen)
-        if admitted:
-            way = self._way()[1]
+        way = None if park else self._way()[1]
         successors = (one.model for one in self._ranked() if one.model not in self.capacity.active)
         return Decision(
             admit=tuple(admitted),
@@ -134,9 +137,15 @@ class _Round:
     def _ranked(self) -> list[Candidate]:
         """Kept until something changes that it depends on: it is most of a decision's work."""
         if self.order is None:
-            standing = Standing(self.residents, self.stays_s, self.claimant, self.passed, self.hint)
+            active, prints = self.capacity.active, self.capacity.footprints
+            busy = [name for name in active if active[name] >= prints[name].slots]
+            standing = Standing(self.residents, self.stays_s, self.claimant, self.passed, self.hint, busy)
             self.order = ranked(self.queues, standing, self.now_s, self.policy) if self.queues else []
         return self.order
+
+    def _some_stay_is_over(self) -> bool:
+        """Else nothing has to make way yet. Added up as in ``make_way``, lest by rounding one of them come earlier."""
+        return any(self.now_s >= self.residents[name] + self.stays_s.get(name, 0.0) for name in self.capacity.active)
 
     def _way(self) -> tuple[str | None, Slice | None]:
         """The first model that cannot run beside those that do, and what would have to make way for it when."""
@@ -145,7 +154,7 @@ class _Round:
         for one in self._ranked():
             if one.model in self.capacity.active:
                 continue
-            if isinstance(admission.decide(self.capacity, Request(one.model, in_queue=True)), Wait):
+            if isinstance(self._verdict(one.model), Wait):
                 return one.model, make_way(
                     self.capacity,
                     self.residents,
@@ -157,16 +166,26 @@ class _Round:
                 )
         return None, None
 
+    def _verdict(self, model: str) -> Admit | Wait | Refuse:
+        """Who has to wait once has to for the whole round: nothing that is decided in it makes room at once."""
+        verdict = self.blocked.get(model)
+        if verdict is None:
+            decided = admission.decide(self.capacity, Request(model, in_queue=True))
+            if not isinstance(decided, Wait):
+                return decided
+            verdict = self.blocked[model] = decided
+        return verdict
+
     def _choose(self) -> tuple[Candidate | None, dict[int, str]]:
         """The next to start, and why those that should have gone before it cannot."""
         waits: dict[int, str] = {}
         for one in self._ranked():
-            verdict = admission.decide(self.capacity, Request(one.model, in_queue=True))
+            verdict = self._verdict(one.model)
             if isinstance(verdict, Admit):
                 return one, waits
             if isinstance(verdict, Refuse):
                 self.order = None
-                self.refuse |= dict.fromkeys((entry.turn for entry in self.queues.pop(one.model)), verdict.error)
+                self.refuse |= dict.fromkeys((entry.turn for entry in self.queues.pop(one.model, ())), verdict.error)
                 continue
             waits[one.entry.turn] = verdict.reason
             if not verdict.own_slots and one.rank in (Class.CLAIMS, Class.OVERDUE):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -27,9 +27,9 @@ class Class(IntEnum):
     USUAL = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
-    """The one turn by which a model competes."""
+    """A turn by which a model competes. (Not frozen, as ``Standing``: made often, seen by nobody else.)"""
 
     model: str
     entry: Waiting
@@ -40,7 +40,7 @@ class Candidate:
     """If it starts, the turn that is overdue for longest has."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """What candidates are ranked by, beside themselves."""
 
@@ -50,18 +50,22 @@ class Standing:
     claimant: str | None
     passed: bool
     hint: str | None
+    busy: Collection[str]
+    """Models whose slots are all taken."""
 
 
 def ranked(queues: Queues, standing: Standing, now_s: float, policy: Policy) -> list[Candidate]:
-    """One candidate for each model with waiting turns, best first."""
-    late = min(_overdue(queues, now_s, policy), key=_age, default=None)
-    found = [_candidate(model, queue, late, standing, now_s, policy) for model, queue in queues.items()]
+    """The candidates of all models with waiting turns, best first: one of each, and where that is not the model's turn
+    that is overdue for longest, that one as well, lest it lose its place if the other cannot start."""
+    free = (queue for model, queue in queues.items() if model not in standing.busy)
+    late = min(_overdue(free, now_s, policy), key=_age, default=None)
+    found = [one for model, queue in queues.items() for one in _candidates(model, queue, late, standing, now_s, policy)]
     return sorted(found, key=lambda one: _key(one, standing)) if len(found) > 1 else found
 
 
-def _candidate(
+def _candidates(
     model: str, queue: Sequence[Waiting], late: Waiting | None, standing: Standing, now_s: float, policy: Policy
-) -> Candidate:
+) -> Iterator[Candidate]:
     head = queue[0]
     oldest = head if len(queue) == 1 else min(queue, key=_age)
     own_late = oldest if now_s - oldest.since_s > policy.max_wait_s else None
@@ -69,7 +73,7 @@ def _candidate(
     since = standing.residents.get(model)
     if model == standing.claimant:
         rank = Class.CLAIMS
-    elif since is not None and now_s - since < standing.stays_s[model]:
+    elif since is not None and now_s < since + standing.stays_s[model]:
         rank = Class.PROTECTED
     elif passes:
         rank = Class.OUTRANKS
@@ -78,7 +82,9 @@ def _candidate(
     entry = head if own_late is None or passes else own_late
     # What is protected passes no turn of another model: it would have gone first in any case.
     counts = passes and (rank is not Class.PROTECTED or own_late is not None)
-    return Candidate(model, entry, rank, counts and entry is not late, entry is late)
+    yield Candidate(model, entry, rank, counts and entry is not late, entry is late)
+    if own_late is not None and rank in (Class.PROTECTED, Class.OUTRANKS):
+        yield Candidate(model, own_late, Class.OVERDUE, False, own_late is late)
 
 
 def outranks(one: Waiting, other: Waiting) -> bool:
@@ -86,8 +92,8 @@ def outranks(one: Waiting, other: Waiting) -> bool:
     return (-one.priority, one.attained) < (-other.priority, other.attained)
 
 
-def _overdue(queues: Queues, now_s: float, policy: Policy) -> Iterator[Waiting]:
-    return (entry for queue in queues.values() for entry in queue if now_s - entry.since_s > policy.max_wait_s)
+def _overdue(queues: Iterable[Sequence[Waiting]], now_s: float, policy: Policy) -> Iterator[Waiting]:
+    return (entry for queue in queues for entry in queue if now_s - entry.since_s > policy.max_wait_s)
 
 
 def _age(entry: Waiting) -> tuple[float, int]:

@@ -95,7 +95,13 @@ def test_a_full_queue_is_refused_with_the_numbers() -> None:
     assert isinstance(verdict, Refuse)
     assert isinstance(verdict.error, QueueFull)
     assert (verdict.error.queued, verdict.error.queue_limit) == (5, 5)
+    assert verdict.error.numbers["retry_after_s"] == 0
+    assert "try again later" in str(verdict.error)
     assert isinstance(decide(busy, Request("a", in_queue=True)), Wait)
+    soon = decide(replace(busy, retry_after_s=2.5), Request("a"))
+    assert isinstance(soon, Refuse)
+    assert soon.error.numbers["retry_after_s"] == 2.5
+    assert "try again in about 2.5 s" in str(soon.error)
 
 
 def test_no_queue_at_all_still_admits_what_need_not_wait() -> None:
@@ -229,3 +235,41 @@ def test_a_turn_gets_one_lease() -> None:
     ledger.grant(1, "a")
     with pytest.raises(ValueError, match="cannot be granted"):
         ledger.grant(1, "a")
+
+
+def test_models_come_and_go() -> None:
+    ledger = Ledger({"a": footprint("a", 100)}, arena_bytes=150, budget_bytes=200)
+    lease = ledger.grant(1, "a")
+    ledger.add(footprint("b", 100), arena_bytes=120, budget_bytes=None)
+    now = ledger.snapshot(0)
+    assert (now.arena_bytes, now.budget_bytes, set(now.footprints)) == (120, None, {"a", "b"})
+    with pytest.raises(ValueError, match="there already"):
+        ledger.add(footprint("b"), arena_bytes=1, budget_bytes=1)
+    ledger.remove("a")
+    assert set(ledger.models) == {"b"}
+    assert isinstance(decide(ledger.snapshot(0), Request("b")), Wait), "its bytes count until its lease is back"
+    with pytest.raises(ValueError, match="cannot be granted"):
+        ledger.grant(2, "a")
+    with pytest.raises(ValueError, match="not there"):
+        ledger.remove("a")
+    ledger.give_back(lease)
+    assert set(ledger.snapshot(0).footprints) == {"b"}
+    assert decide(ledger.snapshot(0), Request("b")) == Admit()
+
+
+def test_a_model_may_come_again_before_its_old_leases_are_back() -> None:
+    ledger = Ledger({"a": footprint("a", 100)}, arena_bytes=150, budget_bytes=200)
+    lease = ledger.grant(1, "a")
+    ledger.remove("a")
+    ledger.add(footprint("a", 70, slots=2), arena_bytes=150, budget_bytes=200)
+    again = ledger.grant(2, "a")
+    assert isinstance(decide(ledger.snapshot(0), Request("a")), Wait)
+    ledger.give_back(lease)
+    ledger.give_back(again)
+    assert ledger.snapshot(0).footprints["a"].weight_bytes == 70
+
+
+@given(snapshots(), st.sets(st.sampled_from(MODELS)))
+def test_without_a_model_is_as_if_it_had_no_turns(now: Snapshot, gone: set[str]) -> None:
+    after = now.without(gone)
+    assert after == replace(now, active={name: count for name, count in now.active.items() if name not in gone})

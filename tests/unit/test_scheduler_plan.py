@@ -187,11 +187,14 @@ def test_a_common_limit_of_slots_is_sliced_too() -> None:
 
 
 def test_what_cannot_fit_any_more_is_refused() -> None:
-    now = snapshot([("a", 0), ("b", 0)])
+    now = snapshot([("a", 0), ("b", 0), ("a", 90, 1)])
+    now = replace(now, waiting=now.waiting | {"a": now.waiting["a"][::-1]})
     prints = {**now.capacity.footprints, "a": replace(footprint("a", 500, 1), min_arena_bytes=400)}
-    decision = plan(replace(now, capacity=replace(now.capacity, footprints=prints)), 1, POLICY)
-    assert decision.admit == (2,)
-    assert isinstance(decision.refuse[1], NeverFits)
+    for now_s in (1, 100):
+        decision = plan(replace(now, capacity=replace(now.capacity, footprints=prints)), now_s, POLICY)
+        assert decision.admit == (2,)
+        assert decision.refuse.keys() == {1, 3}
+        assert all(isinstance(error, NeverFits) for error in decision.refuse.values())
 
 
 def test_residents_keep_their_second_and_give_way_to_a_newcomer() -> None:
@@ -259,31 +262,25 @@ def test_overdue_turns_are_passed_only_as_the_bound_allows(situation: tuple[Snap
     capacity, passed, residents = now.capacity, now.passed, dict(now.residents)
     left = dict(entries)
     for turn in decision.admit:
-        model, entry = models[turn], left.pop(turn)
+        model, entry = models[turn], entries[turn]
+        busy = {name for name, count in capacity.active.items() if count >= capacity.footprints[name].slots}
+        late = [one for one in left.values() if now_s - one.since_s > POLICY.max_wait_s]
+        late = [one for one in late if models[one.turn] not in busy]
+        longest = min(late, key=lambda one: (one.since_s, one.order), default=None)
         since = residents.get(model)
-        speed = now.upload_bytes_per_s
-        protected = since is not None and now_s - since < stay_s(capacity, model, speed, POLICY)
-        for other in left.values():
-            if now_s - other.since_s <= POLICY.max_wait_s:
-                continue
-            if (other.since_s, other.order) > (entry.since_s, entry.order):
-                continue
-            own_slots = capacity.active.get(models[other.turn], 0) >= capacity.footprints[models[other.turn]].slots
-            elsewhere = protected and models[other.turn] != model
-            # What passes an overdue turn outranks the one that is overdue for longest, and no two do so in a row.
-            assert elsewhere or own_slots or (not passed and outranks(entry, _longest(left, now_s))), (turn, other)
-        late = [one for one in (entry, *left.values()) if now_s - one.since_s > POLICY.max_wait_s]
-        if late and min(late, key=lambda one: (one.since_s, one.order)) is entry:
+        protected = since is not None and now_s < since + stay_s(capacity, model, now.upload_bytes_per_s, POLICY)
+        for other in late:
+            if (other.since_s, other.order) < (entry.since_s, entry.order):
+                elsewhere = protected and models[other.turn] != model
+                # What passes an overdue turn outranks the one that is overdue for longest, and no two do so in a row.
+                assert elsewhere or (longest and not passed and outranks(entry, longest)), (turn, other)
+        if longest is entry:
             passed = False
-        elif late and outranks(entry, _longest(left, now_s)) and not protected:
+        elif longest and outranks(entry, longest) and (not protected or models[longest.turn] == model):
             passed = True
+        del left[turn]
         residents = residents_after(residents, capacity.active, model, now_s)
         capacity = capacity.with_turn(model)
-
-
-def _longest(entries: dict[int, Waiting], now_s: float) -> Waiting:
-    late = [one for one in entries.values() if now_s - one.since_s > POLICY.max_wait_s]
-    return min(late, key=lambda one: (one.since_s, one.order))
 
 
 @given(situations())
