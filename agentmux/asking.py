@@ -171,6 +171,7 @@ class Asking:
             sampling=question.sampling,
             grammar=plan.grammar,
             grammar_after=plan.grammar_after,
+            show_special=plan.show_special,
             stop=question.agent.stop,
             session=self._session,
             priority=question.agent.priority,

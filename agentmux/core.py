@@ -120,6 +120,7 @@ class Core:
         self.draining = True
         while self.runs:
             await asyncio.wait(list(self.runs))
+        await self.scheduler.drain()
 
     async def close(self) -> None:
         """End runs, turns, scheduler and engine, in this order, each whatever became of the one before."""

@@ -72,7 +72,8 @@ class AdmissionError(AgentmuxError):
     """A turn was refused. Never raised itself; its subclasses carry the numbers as attributes.
 
     Attributes: ``needed_bytes``, ``available_bytes``, ``budget_bytes`` (0 where bytes were not the reason),
-    ``queued`` and ``queue_limit`` (turns), ``waited_s``.
+    ``queued`` and ``queue_limit`` (turns), ``waited_s``, ``retry_after_s`` (when it may be worth trying again, from how
+    long turns took so far; 0 where that is not known).
     """
 
     def __init__(self, message: str, **numbers: float) -> None:
@@ -83,6 +84,7 @@ class AdmissionError(AgentmuxError):
         self.queued = int(numbers.get("queued", 0))
         self.queue_limit = int(numbers.get("queue_limit", 0))
         self.waited_s = float(numbers.get("waited_s", 0.0))
+        self.retry_after_s = float(numbers.get("retry_after_s", 0.0))
 
 
 class NeverFits(AdmissionError):

@@ -48,7 +48,8 @@ class LoadedModels:
     async def _load(self, name: str, spec: ModelSpec) -> Footprint:
         load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
         footprint = await in_thread(self._engine.load, load)
-        self._ledger.add(footprint, arena_bytes=self._engine.stats().arena_bytes)
+        sizes = self._engine.stats()
+        self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
         self.footprints[name] = footprint
         self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
         return footprint

@@ -114,7 +114,9 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
     models = LoadedModels(engine, ledger, find)
     for name in specs:
         await models.loaded(name)
-    scheduler = Scheduler(engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s))
+    scheduler = Scheduler(
+        engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s, config.switches_per_quantum)
+    )
     observers = (*telemetry.observers(), *parts.observers)
     services = Services(scheduler, clock, models.loaded, engine.forget, observers=observers, approve=parts.approve)
     return Core(engine, services, models, durable)

@@ -317,6 +317,7 @@ class RunState:
             self.services.scheduler.cancel(turn)
         if left:
             await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
+        self.services.scheduler.forget_run(self.id)
         for kept in self.conversations.values():
             forget_quietly(self.services, kept.model, kept.engine_session)
 

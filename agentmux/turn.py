@@ -44,6 +44,8 @@ class TurnSpec:
     """Where the session has no KV cache yet, it begins with a copy of this one's."""
     grammar_after: str | None = None
     """The grammar holds behind this text only."""
+    show_special: bool = False
+    """Special tokens are part of the answer's text."""
     logprobs: int | None = None
     """Report each token's log-probability and those of this many likeliest ones."""
     priority: int = 0

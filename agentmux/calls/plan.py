@@ -26,6 +26,11 @@ class AnswerPlan:
     form: CallFormat
     state: ReasoningState
 
+    @property
+    def show_special(self) -> bool:
+        """Whether the text must have that of special tokens in it, as marks of calls and reasoning may be such."""
+        return bool(self.tools) or self.state != "off" or bool(self.form.answer_open)
+
     def read(self, text: str, cut: bool = False, new_id: Callable[[], str] | None = None) -> Reasoned:
         """What a model's whole text means.
 

@@ -124,6 +124,8 @@ class TurnRequest:
     """Texts that end the answer; found across token borders, not emitted."""
     ignore_eos: bool = False
     """Go on past the end-of-generation token until ``max_tokens``. For measurements."""
+    show_special: bool = False
+    """Special tokens have their text in the answer, too, as marks of calls and of reasoning have to; else none."""
     session: str | None = None
     """The conversation that this turn belongs to, by a name of the caller's, for this model. Its KV cache is kept after
     the turn, and the longest common prefix of the next turn's prompt is not computed again. Two turns of one session

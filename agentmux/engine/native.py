@@ -167,7 +167,7 @@ def _fields(native: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _native_request(request: TurnRequest) -> _native.TurnRequest:
     native = _native.TurnRequest()
-    for name in ("turn", "model", "max_tokens", "ignore_eos"):
+    for name in ("turn", "model", "max_tokens", "ignore_eos", "show_special"):
         setattr(native, name, getattr(request, name))
     native.is_text = isinstance(request.prompt, str)
     if isinstance(request.prompt, str):

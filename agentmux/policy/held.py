@@ -112,6 +112,7 @@ def request_of(turn: Turn) -> TurnRequest:
         grammar=spec.grammar,
         stop=spec.stop,
         ignore_eos=spec.ignore_eos,
+        show_special=spec.show_special,
         session=spec.session,
         fork=spec.fork,
         grammar_after=spec.grammar_after,

@@ -69,6 +69,7 @@ void bind_requests(nb::module_ & m) {
         .def_rw("grammar_after", &TurnRequest::grammar_after)
         .def_rw("stop", &TurnRequest::stop)
         .def_rw("ignore_eos", &TurnRequest::ignore_eos)
+        .def_rw("show_special", &TurnRequest::show_special)
         .def_rw("session", &TurnRequest::session)
         .def_rw("fork", &TurnRequest::fork)
         .def_rw("logprobs", &TurnRequest::logprobs);

@@ -69,7 +69,7 @@ def answers(engine: NativeEngine, grammar: str, after: str | None = None) -> lis
 def test_calls_are_well_formed_whatever_the_model(name: str, choice: str, engine: NativeEngine) -> None:
     plan = plan_answer(TOOLS, output_schema(Point), form_of(name), "", choice=choice, parallel=False)
     assert plan.grammar is not None
-    ended = [end for end in answers(engine, plan.grammar) if end.reason == "stop" and "\ufffd" not in end.text]
+    ended = [end for end in answers(engine, plan.grammar) if end.reason == "stop"]
     assert ended
     for end in ended:
         said = plan.read(end.text).answer
@@ -90,7 +90,7 @@ def test_an_answer_behind_reasoning_keeps_to_its_type(engine: NativeEngine) -> N
     assert plan.grammar_after == "e"
     read = 0
     for end in answers(engine, plan.grammar, plan.grammar_after):
-        if end.reason != "stop" or "e" not in end.text or "\ufffd" in end.text:
+        if end.reason != "stop" or "e" not in end.text:
             continue
         said = plan.read(end.text)
         assert "e" not in said.reasoning

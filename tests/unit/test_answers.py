@@ -347,6 +347,14 @@ def test_plans_are_remembered() -> None:
     assert plans.of((), point, UNIFORM, "").grammar is point.grammar
 
 
+def test_special_tokens_are_wanted_where_marks_may_come() -> None:
+    assert planned(UNIFORM).show_special
+    assert planned(QWEN3, tools=()).show_special
+    assert planned(FORMS["command_r7b"], tools=()).show_special
+    assert not planned(UNIFORM, output_schema(Point), tools=()).show_special
+    assert not planned(QWEN3, TEXT, "</think>", tools=()).show_special
+
+
 def test_the_fixtures_are_all_there() -> None:
     assert len(FORMS) == len(ALL) >= 15
     assert replace(FORMS["chatml"]) == UNIFORM

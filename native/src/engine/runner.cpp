@@ -241,7 +241,7 @@ void Runner::accept(int slot, llama_token token, const float * logits) {
         turn.logprobs.push_back(token_logprob(logits, size_t(llama_vocab_n_tokens(vocab())), token, size_t(turn.request.logprobs)));
     }
     turn.stats.generated_tokens++;
-    show(turn, turn.assembler.add(piece(token)));
+    show(turn, turn.assembler.add(piece(token, turn.request.show_special)));
     if (turn.assembler.stopped()) return finish(slot, "stop");
     if (int(turn.generated.size()) >= turn.request.max_tokens || turn.size() > spec.context_tokens) finish(slot, "length");
 }
@@ -303,9 +303,9 @@ void Runner::fail_step(const Error & error) {
     }
 }
 
-std::string Runner::piece(llama_token token) const {
+std::string Runner::piece(llama_token token, bool special) const {
     if (llama_vocab_type(vocab()) == LLAMA_VOCAB_TYPE_NONE) return "";
-    return token_text(vocab(), token, false);
+    return token_text(vocab(), token, special);
 }
 
 }  // namespace agentmux

@@ -87,7 +87,7 @@ class Runner {
     void              push_failed(const Turn & turn, const Error & error);
     void              count();
     int               batch_tokens() const { return std::min(spec.batch_tokens, spec.context_tokens); }
-    std::string       piece(llama_token token) const;
+    std::string       piece(llama_token token, bool special) const;
 
     EventQueue &                       events;
     const bool                         hash_logits;

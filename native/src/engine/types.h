@@ -55,6 +55,7 @@ struct TurnRequest {
     std::string              grammar, grammar_after;
     std::vector<std::string> stop;
     bool                     ignore_eos = false;
+    bool                     show_special = false;   // special tokens, too, have their text in the answer
     std::string              session;   // keeps its KV cache under this name; empty: does not
     std::string              fork;      // a new session begins with a copy of this one's
     int                      logprobs   = -1;   // alternatives reported for each token; -1: nothing is

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "sample/gbnf_check.h"
+#include "sample/text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -44,10 +45,32 @@ bool is_whole_utf8(const std::string & text) {
     return true;
 }
 
+// Whether text is whole UTF-8 but for what its last character lacks; not surrogates, not longer forms of characters.
+bool begins_utf8(const std::string & text) {
+    for (size_t at = 0; at < text.size();) {
+        const auto   byte   = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
+        const auto   first  = byte(0);
+        const size_t length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+        if (length == 0) return false;
+        for (size_t i = 1; i < length && at + i < text.size(); i++) {
+            const unsigned low  = i > 1 ? 0x80 : first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+            const unsigned high = i > 1 ? 0xbf : first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+            if (byte(i) < low || byte(i) > high) return false;
+        }
+        at += length;
+    }
+    return true;
+}
+
 }  // namespace
+
+bool Grammar::is_utf8_after_open(llama_token token) const {
+    return begins_utf8(open_bytes + token_text(vocab, token, true));
+}
 
 bool Grammar::allows(llama_token token) {
     if (!begun) return allows_crossing(token);
+    if (!is_utf8_after_open(token)) return false;
     llama_token_data       one   = {token, 1, 0};
     llama_token_data_array array = {&one, 1, -1, false};
     llama_sampler_apply(sampler.get(), &array);
@@ -61,12 +84,14 @@ void Grammar::filter(std::vector<llama_token_data> & tokens) {
     }
     llama_token_data_array array = {tokens.data(), tokens.size(), -1, false};
     llama_sampler_apply(sampler.get(), &array);
-    std::erase_if(tokens, [](const llama_token_data & t) { return t.logit == -INFINITY; });
+    std::erase_if(tokens, [this](const llama_token_data & t) { return t.logit == -INFINITY || !is_utf8_after_open(t.id); });
 }
 
 void Grammar::accept(llama_token token) {
     if (!begun) return await(token);
     llama_sampler_accept(sampler.get(), token);
+    open_bytes += token_text(vocab, token, true);
+    open_bytes.erase(0, open_bytes.size() - incomplete_utf8_bytes(open_bytes));
 }
 
 size_t Grammar::bytes_behind_marker(const std::string & text) const {

@@ -32,12 +32,15 @@ class Grammar {
     // A grammar that has taken the last n bytes of the token's text; null where they do not fit.
     llama_sampler_ptr begin_within(llama_token token, const std::string & text, size_t n_bytes) const;
     bool              allows_crossing(llama_token token);
+    // Whether the token's bytes go on as UTF-8. llama.cpp's grammars also take characters in longer forms than they have.
+    bool              is_utf8_after_open(llama_token token) const;
     void              await(llama_token token);
 
     const llama_vocab *         vocab;
     const GrammarSpec           spec;
     llama_sampler_ptr           sampler;
     bool                        begun;
+    std::string                 open_bytes;   // since `begun`: at the answer's end, of a character that is not whole yet
     std::string                 tail;      // before `begun`: the answer's end, shorter than the marker
     std::map<std::string, bool> fitting;   // [what stood behind a marker in a token] does the grammar begin so
 };
