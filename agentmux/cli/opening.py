@@ -1,0 +1,80 @@
+"""How commands open a runtime; in one place, so that all of them take the same settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agentmux.config import Limits, ModelSpec
+from agentmux.errors import ConfigError
+from agentmux.models import named
+from agentmux.runtime import Runtime
+
+
+def open_runtime(models: Mapping[str, ModelSpec] | None, *, journal: bool = False, **settings: Any) -> Runtime:
+    """A runtime, not yet entered. With ``journal`` its runs can be resumed, where runtimes know how to.
+
+    Raises ConfigError, and what ``bundled_models`` raises.
+    """
+    if "journal" in inspect.signature(Runtime).parameters:
+        settings["journal"] = journal or None
+    return Runtime(models=models, **settings)
+
+
+class NamedModels(click.ParamType[dict[str, ModelSpec]]):
+    """``name=file.gguf,name=coder``: any names, each for a file or a model that has a name."""
+
+    name = "name=model,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, ModelSpec]:
+        """Name -> model from text."""
+        if isinstance(value, dict):
+            return value
+        models: dict[str, ModelSpec] = {}
+        for part in str(value).split(","):
+            name, equals, path = (piece.strip() for piece in part.partition("="))
+            if not (name and equals and path):
+                self.fail(f"{part!r} is not of the form name=file.gguf", param, ctx)
+            if name in models:
+                self.fail(f"{name!r} is there twice", param, ctx)
+            models[name] = named(path)
+        return models
+
+
+class LimitValues(click.ParamType[Limits]):
+    """``turns=10,tokens=4000,wall_s=60``."""
+
+    name = "limit=n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Limits:
+        """Limits from text."""
+        if isinstance(value, Limits):
+            return value
+        whole = {field.name: "int" in str(field.type) for field in dataclasses.fields(Limits)}
+        given: dict[str, float] = {}
+        for part in str(value).split(","):
+            name, _, number = (piece.strip() for piece in part.partition("="))
+            if name not in whole:
+                self.fail(f"{name!r} is no limit; there are: {', '.join(whole)}", param, ctx)
+            if name in given:
+                self.fail(f"{name!r} is there twice", param, ctx)
+            try:
+                given[name] = int(number) if whole[name] else float(number)
+            except ValueError:
+                self.fail(f"{name}={number!r} is no {'whole ' if whole[name] else ''}number", param, ctx)
+        try:
+            return Limits(**given)  # type: ignore[arg-type]  # whole numbers where they have to be
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+def home() -> Path:
+    """The folder of what agentmux keeps: ``AGENTMUX_HOME`` if it is set, else ``~/.agentmux``. Not created."""
+    chosen = os.environ.get("AGENTMUX_HOME")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".agentmux"
