@@ -65,7 +65,8 @@ class Critic(Agent):
             report: how it did on them, where that is known; it is not run again then.
             sampling: None: greedy.
         """
-        known = report or await ctx.run(examine, code, examples, self.limits)
-        question = prompts.critic_prompt(description, code, known.text)
+        if report is None:
+            report = await ctx.run(examine, code, examples, self.limits)
+        question = prompts.critic_prompt(description, code, report.text)
         verdict: Verdict = await ctx.ask(question, sampling=sampling)
-        return Review(known, verdict)
+        return Review(report, verdict)

@@ -1,7 +1,7 @@
-"""Measure ``code_loop.solve`` itself, as the demo runs it, on held-out tasks: how many are right after how many rounds.
+"""Measure ``code_loop.solve`` itself, as the demo runs it, on held-out tasks: how many are right, in how many rounds.
 
-``python -m agentmux.agents.training.check_loop --tasks 400 --seed 0`` on the bundled models, on the CPU. A task is right
-when the program passes the examples that the agents do not see. ``evaluate`` measures the models' greedy answers.
+``python -m agentmux.agents.training.check_loop --tasks 400 --seed 0`` on the bundled models, on the CPU. A task is
+right when the program passes the examples that the agents do not see. ``evaluate`` measures the models' greedy answers.
 """
 
 from __future__ import annotations
