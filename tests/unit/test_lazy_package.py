@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,20 @@ def test_importing_loads_next_to_nothing() -> None:
 )
 def test_pipeline_is_the_function_whatever_was_imported_before(first: str) -> None:
     assert printed(f"{first}\nfrom agentmux import pipeline\nprint(type(pipeline).__name__)") == ["function"]
+
+
+MODULES = sorted(path.stem for path in Path(agentmux.__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def test_any_module_may_be_the_first() -> None:
+    code = """
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module("agentmux." + name)
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == "agentmux"]:
+        del sys.modules[loaded]
+"""
+    assert printed(code.format(names=MODULES)) == []
 
 
 def test_star_import_and_dir_have_all_names() -> None:
