@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from agentmux.clock import within
+from agentmux.context import abandon
+from agentmux.durable import DurableRuns
 from agentmux.engine.base import (
     Engine,
     EngineEvent,
@@ -20,12 +20,11 @@ from agentmux.engine.base import (
     TurnStarted,
 )
 from agentmux.errors import EngineError, from_code
+from agentmux.loading import LoadedModels, in_thread
 from agentmux.log import get_logger
 from agentmux.messages import Completion, TurnNumbers
 from agentmux.run import RunState, Services
 from agentmux.turn import Turn
-
-T = TypeVar("T")
 
 _GRACE_S = 5.0
 """Seconds in which cancelled runs are expected to end."""
@@ -34,11 +33,16 @@ _GRACE_S = 5.0
 class Core:
     """What exists only between ``__aenter__`` and ``__aexit__``."""
 
-    def __init__(self, engine: Engine, services: Services) -> None:
+    def __init__(
+        self, engine: Engine, services: Services, models: LoadedModels, durable: DurableRuns | None = None
+    ) -> None:
         self.engine = engine
+        self.models = models
+        self.durable = durable
         self.services = services
         self.scheduler = services.scheduler
         self.runs: dict[asyncio.Task[None], RunState] = {}
+        self.draining = False
         self.log = get_logger("agentmux.runtime")
         self._loop = asyncio.get_running_loop()
         self._fd: int | None = engine.fileno()
@@ -95,7 +99,7 @@ class Core:
         """A run's task has ended."""
         run = self.runs.pop(task)
         if task.cancelled() or task.exception() is not None:
-            run.abandon()
+            abandon(run)
 
     async def stop_run(self, task: asyncio.Task[None], why: Exception | None = None) -> None:
         """Cancel a run and wait until it has ended, for at most the grace time."""
@@ -108,6 +112,12 @@ class Core:
         task.add_done_callback(lambda _: ended.set())
         if not await within(self.services.clock, _GRACE_S, ended):
             self.log.warning("a run did not end when cancelled", run=run.id)
+
+    async def drain(self) -> None:
+        """Refuse new runs, and return once those under way have ended."""
+        self.draining = True
+        while self.runs:
+            await asyncio.wait(list(self.runs))
 
     async def close(self) -> None:
         """End runs, turns, scheduler and engine, in this order, each whatever became of the one before."""
@@ -123,6 +133,8 @@ class Core:
             finally:
                 self.scheduler.close()
                 await asyncio.wait({self._scheduling})
+                if self.durable is not None:
+                    self.durable.journal.close()
 
 
 def _completion(turn: Turn, event: TurnFinished) -> Completion:
@@ -147,16 +159,3 @@ def _completion(turn: Turn, event: TurnFinished) -> Completion:
         switched=stats.switched,
     )
     return Completion(event.text, event.tokens, event.reason, numbers)
-
-
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking call in a thread. Cancelled, it waits for the call's end: a thread cannot be interrupted, and what
-    comes next (closing the engine) must not meet a load that is still under way."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *args)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait({future})
-        if not future.cancelled():
-            future.exception()
-        raise

@@ -27,16 +27,19 @@ The native engine reports a code and named numbers; ``from_code`` is the one tab
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class AgentmuxError(Exception):
     """Base of every error that agentmux raises on purpose.
 
-    ``numbers`` holds the figures behind the message (bytes, tokens, seconds), by name.
+    ``numbers`` holds the figures behind the message (bytes, tokens, seconds), by name. ``partial``, where the error
+    ended a run, is that run's ``RunResult`` so far: usage, messages and turns, without an output.
     """
 
     def __init__(self, message: str, **numbers: float) -> None:
         super().__init__(message)
+        self.partial: Any = None
         self.message = message
         self.numbers: dict[str, float] = dict(numbers)
 

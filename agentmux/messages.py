@@ -31,7 +31,7 @@ class ToolCall:
     """A model's wish to have a tool run."""
 
     id: str
-    """Unique within the run, such as ``call-3``."""
+    """Nine letters and digits, unique within its conversation."""
     name: str
     arguments: str
     """A JSON object."""
@@ -79,6 +79,8 @@ class TurnNumbers:
     uploaded_bytes: int = 0
     switched: bool = False
     """Another model computed just before."""
+    replayed: bool = False
+    """Not computed: a resumed run had its answer in the journal. The other numbers are those of when it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,15 @@ class TurnQueued:
     """Turns in the queue, this one included."""
     reason: str
     """Why it cannot be admitted at once; empty if it can."""
+    max_tokens: int = 0
+    """Of the answer at most."""
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    prompt: str | tuple[int, ...] = ""
+    """Rendered text, or token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +324,8 @@ class RunErrored:
     agent: str
     span: int
     error: str
+    partial: RunResult[None]
+    """What it had used and said until then."""
 
 
 Event = (

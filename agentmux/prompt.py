@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentmux.agent import Agent
+from agentmux.calls import UNIFORM, CallFormat, plain_messages
+from agentmux.calls import describe as probe_template
+from agentmux.calls.answer import reasoning_state
+from agentmux.engine.base import Footprint
 from agentmux.errors import ModelUnsupported, RequestInvalid
 from agentmux.messages import Message
 from agentmux.schema import OutputSchema
+from agentmux.tools import Tool
 
 
-def conversation(agent: Agent, schema: OutputSchema, prompt: str, name: str) -> tuple[Message, ...]:
-    """System message (instructions, and the JSON schema where the agent shows it) and user message."""
+def system_message(agent: Agent, schema: OutputSchema, name: str) -> Message | None:
+    """The agent's instructions, and the JSON schema of its answer where the agent shows it. None where there is nothing
+    to say."""
     parts = [agent.instructions] if agent.instructions else []
     if agent.show_schema and schema.schema_text is not None:
         parts.append(f"Answer with JSON that matches this schema:\n{schema.schema_text}")
-    system = (Message("system", "\n\n".join(parts), name),) if parts else ()
-    return (*system, Message("user", prompt, name))
+    return Message("system", "\n\n".join(parts), name) if parts else None
 
 
 def reflection(answer: str, problem: str, name: str) -> tuple[Message, Message]:
@@ -28,26 +33,51 @@ def reflection(answer: str, problem: str, name: str) -> tuple[Message, Message]:
 
 
 class ChatRenderer:
-    """Renders messages by chat templates, each compiled once. One instance belongs to one runtime."""
+    """Renders messages by chat templates, each compiled and probed once. One instance belongs to one runtime."""
 
     def __init__(self, remembered: int = 64) -> None:
-        self._compiled = functools.lru_cache(maxsize=remembered)(_compile)
+        self._compiled = functools.lru_cache(maxsize=remembered)(_Template)
 
-    def render(self, model: str, template: str | None, messages: Sequence[Message], bos: str, eos: str) -> str:
+    def form(self, model: str, template: str | None, bos: str, eos: str) -> CallFormat:
+        """How the template writes calls and reasoning. Raises ModelUnsupported if the template is broken."""
+        return UNIFORM if template is None else self._compiled(model, template, bos, eos).form
+
+    def render(
+        self,
+        model: str,
+        template: str | None,
+        messages: Sequence[Message],
+        bos: str,
+        eos: str,
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+    ) -> str:
         """The prompt text, ready for the model's answer.
 
-        Without a template (a base model, or one made for tests) the contents are joined by blank lines, without
-        roles: such a model knows no roles, and names for them made up here would be one more thing to imitate.
+        Args:
+            model: the model's name, for errors.
+            template: Jinja source; None (a base model, or one made for tests): the contents are joined by blank lines,
+                without roles. Such a model knows no roles, and names made up here would be one more thing to imitate.
+            messages: the conversation. Calls and results of tools are written in the template's own way where it has
+                one, else as plain text. What the template has no place for goes where it keeps its sense: a system
+                message before the next user message, messages of one role in a row into one.
+            bos, eos: texts of the tokens that begin and end.
+            tools: what the model is told that it can call.
+            thinking: asked of a template that can turn reasoning on and off; None: nothing is asked.
 
-        Raises RequestInvalid if the template refuses these messages (some know no system role, or demand that user
-        and assistant alternate), ModelUnsupported if the template itself is broken.
+        Raises RequestInvalid if the template refuses these messages, or has no switch for ``thinking``;
+        ModelUnsupported if the template itself is broken.
         """
         if template is None:
-            return "\n\n".join(message.content for message in messages) + "\n\n"
-        formatter = self._compiled(model, template, bos, eos)
-        plain = [{"role": message.role, "content": message.content} for message in messages]
+            plain, _ = plain_messages(messages, tools, UNIFORM)
+            return "\n\n".join(message["content"] for message in plain) + "\n\n"
+        compiled = self._compiled(model, template, bos, eos)
         try:
-            return str(formatter(messages=plain).prompt)
+            plain, described = plain_messages(messages, tools, compiled.form)
+            return compiled.render(plain, described, **_variables(compiled.form, thinking))
+        except RequestInvalid:
+            raise
         # Templates are programs from a model file: they can raise whatever they like.
         except Exception as error:
             roles = ", ".join(message.role for message in messages)
@@ -56,11 +86,33 @@ class ChatRenderer:
             ) from error
 
 
-def _compile(model: str, template: str, bos: str, eos: str) -> Any:
-    # Here, not at the top: importing llama_cpp loads the native library, which a plain `import agentmux` must not do.
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+def describe(renderer: ChatRenderer, footprint: Footprint) -> CallFormat:
+    """How a loaded model writes calls and reasoning; remembered by the renderer."""
+    return renderer.form(footprint.model, footprint.chat_template, footprint.bos_text, footprint.eos_text)
 
-    try:
-        return Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos)
-    except Exception as error:
-        raise ModelUnsupported(f"the chat template of model {model} is broken: {error}") from error
+
+def _variables(form: CallFormat, thinking: bool | None) -> dict[str, Any]:
+    reasoning_state(form, thinking)  # whether it can be asked
+    if thinking is None or form.reasoning is None or form.reasoning.switch is None:
+        return {}
+    return {form.reasoning.switch: thinking}
+
+
+class _Template:
+    """A compiled chat template, and what was found out about it."""
+
+    def __init__(self, model: str, template: str, bos: str, eos: str) -> None:
+        # Here, not at the top: importing llama_cpp loads the native library, which a plain `import agentmux` must not.
+        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+        try:
+            self._prompting = Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos)
+            self._closing = Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos, add_generation_prompt=False)
+        except Exception as error:
+            raise ModelUnsupported(f"the chat template of model {model} is broken: {error}") from error
+        self.form = probe_template(self.render, template)
+
+    def render(self, messages: Any, tools: Any = None, generation: bool = True, **variables: Any) -> str:
+        """The text of plain messages; ``generation``: with what stands before the answer to come."""
+        formatter = self._prompting if generation else self._closing
+        return str(formatter(messages=messages, tools=tools, **variables).prompt)

@@ -1,7 +1,7 @@
 """Everything that ``import agentmux`` offers. It is loaded when the first of it is asked for."""
 
-from agentmux.agent import Agent, Run
-from agentmux.config import Limits, ModelSpec
+from agentmux.agent import Agent, Run, Session
+from agentmux.config import JournalConfig, Limits, LogConfig, ModelSpec
 from agentmux.errors import (
     AdmissionError,
     AgentmuxError,
@@ -48,9 +48,10 @@ from agentmux.messages import (
     TurnQueued,
     Usage,
 )
-from agentmux.pipeline import pipeline
+from agentmux.pipeline import branch, each, loop, parallel, pipeline, sequence
 from agentmux.runtime import Runtime, RuntimeStats
 from agentmux.sampling import SamplingParams
+from agentmux.tools import ModelRetry, Tool, tool
 
 __all__ = [
     "AdmissionError",
@@ -64,13 +65,16 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "Event",
+    "JournalConfig",
     "JournalError",
     "LimitExceeded",
     "Limits",
+    "LogConfig",
     "Message",
     "ModelCorrupt",
     "ModelError",
     "ModelNotFound",
+    "ModelRetry",
     "ModelSpec",
     "ModelUnsupported",
     "NeverFits",
@@ -88,7 +92,9 @@ __all__ = [
     "Runtime",
     "RuntimeStats",
     "SamplingParams",
+    "Session",
     "TextStreamed",
+    "Tool",
     "ToolCall",
     "ToolCalled",
     "ToolError",
@@ -102,5 +108,11 @@ __all__ = [
     "TurnNumbers",
     "TurnQueued",
     "Usage",
+    "branch",
+    "each",
+    "loop",
+    "parallel",
     "pipeline",
+    "sequence",
+    "tool",
 ]

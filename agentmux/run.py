@@ -1,41 +1,53 @@
-"""A run under way: what stands behind the ``ctx`` that agents and pipeline functions get."""
+"""A run under way: what all its agents share. Identity, limits, usage, what was said, and the way to the scheduler.
+
+A run may be *durable*: then its journal record is asked before each step (a turn, a tool's call) whether the step was
+completed before the run was interrupted, and is told of each step that completes. A step is known by a digest of all
+that determines it, and the nth occurrence of a digest is the nth one recorded; steps with equal digests may stand for
+each other, so nothing depends on the order in which tasks of a run happen to go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import itertools
+import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentmux.agent import Agent, Run, resolve
+from pydantic_core import to_json
+
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
 from agentmux.engine.base import Footprint
-from agentmux.errors import ConfigError, ContextOverflow, EngineError, LimitExceeded, OutputInvalid, RequestInvalid
+from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
+from agentmux.journal import RecordedTurn, RunRecord
+from agentmux.journal.records import Ending
 from agentmux.log import get_logger
 from agentmux.messages import (
-    AgentErrored,
-    AgentFinished,
-    AgentStarted,
     Completion,
     Event,
     Message,
-    OutputRetried,
-    RunErrored,
-    RunFinished,
+    PrefillProgressed,
     RunResult,
-    RunStarted,
+    TextStreamed,
+    ToolCall,
+    TurnCompleted,
     TurnNumbers,
     Usage,
 )
-from agentmux.models import known
-from agentmux.prompt import ChatRenderer, conversation, reflection
-from agentmux.sampling import SamplingParams
+from agentmux.prompt import ChatRenderer
 from agentmux.scheduler import Scheduler
-from agentmux.schema import AnswerRejected, OutputSchema, OutputSchemas
+from agentmux.schema import OutputSchemas
+from agentmux.tools import Toolsets
 from agentmux.turn import Turn, TurnSpec
+
+Approve = Callable[[ToolCall, str], "bool | str | Awaitable[bool | str]"]
+"""Asked before a tool runs that needs approval, with the call and the agent's name: True, or False or the reason why
+not, which the model is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +55,20 @@ class Services:
     """What runs need of their runtime."""
 
     scheduler: Scheduler
-    footprints: Mapping[str, Footprint]
     clock: Clock
+    loaded: Callable[[str], Awaitable[Footprint]]
+    """The footprint of a model, which is loaded first if need be. Raises ModelNotFound and what loading raises."""
+    forget: Callable[[str, str], None]
+    """The KV cache of this model's session is not wanted any more."""
+    observers: tuple[Callable[[Event], None], ...] = ()
+    """Called with each event of each run, on the loop; what they raise is logged."""
+    approve: Approve | None = None
     renderer: ChatRenderer = field(default_factory=ChatRenderer)
     schemas: OutputSchemas = field(default_factory=OutputSchemas)
+    toolsets: Toolsets = field(default_factory=Toolsets)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
+    """[session's name, agent, model] conversations that are kept from run to run."""
 
     def turn(self, spec: TurnSpec, run: str, agent: str, emit: Callable[[Event], None], span: int) -> Turn:
         """A new turn, not yet submitted."""
@@ -63,14 +84,41 @@ class Services:
         )
 
 
+@dataclass(slots=True)
+class Conversation:
+    """What a session keeps. One question at a time: ``lock``."""
+
+    engine_session: str
+    model: str
+    messages: tuple[Message, ...] = ()
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose step something is: the agent's or pipeline function's name, and which execution of it."""
+
+    agent: str
+    span: int
+
+
 class RunState:
     """What all agents of one run share."""
 
-    def __init__(self, services: Services, limits: Limits, emit: Callable[[Event], None]) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(
+        self,
+        services: Services,
+        limits: Limits,
+        listen: Callable[[Event], None],
+        *,
+        session: str | None = None,
+        record: RunRecord | None = None,
+    ) -> None:
+        self.id = record.id if record else uuid.uuid4().hex
         self.services = services
         self.limits = limits
-        self.emit = emit
+        self.session = session
+        self.record = record
         self.started_s = services.clock.now()
         self.usage = Usage()
         self.messages: list[Message] = []
@@ -79,10 +127,26 @@ class RunState:
         """Why the run was cancelled from within the framework; it is raised in place of the cancellation."""
         self.error: BaseException | None = None
         """What ended the run, if it gave no result."""
-        self._under_way: set[Turn] = set()
-        self._ended = False
-        self._spans = itertools.count(1)
+        self.spans = itertools.count(1)
+        self.conversations: dict[tuple[str, str], Conversation] = {}
+        """[agent, model] conversations that end with the run."""
         self.log = get_logger("agentmux.run").bind(run=self.id)
+        self._listen = listen
+        self._under_way: dict[Turn, int] = {}
+        """[turn] tokens that it may come to use, as far as they are known."""
+        self._turn_ended = asyncio.Event()
+        self._over: dict[Turn, LimitExceeded] = {}
+        self._ended = False
+        self._asks = itertools.count(1)
+
+    def emit(self, event: Event) -> None:
+        """Tell whoever follows the run, then the observers, whose errors are not the run's."""
+        self._listen(event)
+        for observer in self.services.observers:
+            try:
+                observer(event)
+            except Exception as error:
+                self.log.warning("an observer failed", event_kind=type(event).__name__, error=repr(error))
 
     @property
     def deadline_s(self) -> float | None:
@@ -93,74 +157,46 @@ class RunState:
         """The run's result so far, with this output."""
         return RunResult(self.id, output, self.usage, tuple(self.messages), tuple(self.turns))
 
-    async def drive(self, name: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """The whole run, from its first event to its last. Raises nothing: ``error`` holds what went wrong."""
-        task = asyncio.current_task()
-        timer = None
-        if self.deadline_s is not None and task is not None:
-            timer = self.services.clock.call_at(self.deadline_s, lambda: self._expire(task))
-        self.emit(RunStarted(self.id, name, 0))
-        output: Any = None
-        try:
-            output = await self.execute(target, args, kwargs)
-        # The task is the run's own: whoever waits for the run learns of its cancellation from the last event.
-        except (Exception, asyncio.CancelledError) as error:
-            self.error = error
-        finally:
-            if timer:
-                timer.cancel()
-            await self.end()
-        self.error = self.stopped or self.error
-        if self.error is None:
-            self.emit(RunFinished(self.id, name, 0, self.result(output)))
-        else:
-            self.emit(RunErrored(self.id, name, 0, str(self.error) or type(self.error).__name__))
+    def next_session(self) -> str:
+        """A name for the KV cache of one question's turns."""
+        return f"{self.id}/{next(self._asks)}"
 
-    def abandon(self) -> None:
-        """The run's task is gone without a word: it was cancelled before its first step, or the process is ending."""
-        self.error = self.stopped or asyncio.CancelledError()
-        self.emit(RunErrored(self.id, "", 0, str(self.error) or type(self.error).__name__))
+    def conversation(self, agent: str, model: str) -> Conversation:
+        """The conversation that this agent keeps: under the run's session name, else until the run's end."""
+        if self.session is None:
+            key, kept = (agent, model), self.conversations
+            if key not in kept:
+                kept[key] = Conversation(f"{self.id}/{agent}", model)
+            return kept[key]
+        named = (self.session, agent, model)
+        if named not in self.services.sessions:
+            self.services.sessions[named] = Conversation(f"@{self.session}/{agent}", model)
+        return self.services.sessions[named]
 
-    def _expire(self, task: asyncio.Task[Any]) -> None:
-        limit_s = self.limits.wall_s or 0.0
-        self.stopped = self.stopped or LimitExceeded(f"the run took longer than {limit_s} s", limit=limit_s)
-        task.cancel()
+    async def turn(
+        self,
+        spec: TurnSpec,
+        place: Place,
+        messages: tuple[Message, ...] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> Completion:
+        """One turn on this run's account, or its recorded answer.
 
-    async def execute(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], parent: int = 0) -> Any:
-        """Run an agent or pipeline function within this run, and report its beginning and end."""
-        name, agent, function = resolve(target)
-        span = next(self._spans)
-        self.emit(AgentStarted(self.id, name, span, parent))
-        try:
-            output = await function(RunContext(self, name, agent, span), *args, **kwargs)
-        except BaseException as error:
-            self.emit(AgentErrored(self.id, name, span, str(error) or type(error).__name__))
-            raise
-        self.emit(AgentFinished(self.id, name, span, output))
-        return output
-
-    async def turn(self, spec: TurnSpec, agent: str, span: int) -> Completion:
-        """One turn on this run's account. Raises LimitExceeded if its limits leave no room for one."""
+        Raises LimitExceeded if the run's limits leave no room for one, or its prompt turns out to take too much of it.
+        """
         if self._ended:
             raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
-        room, asked = self._room(), spec.max_tokens
-        capped = asked if room is None else min(asked, room)
-        spec = replace(spec, max_tokens=capped, queue_wait_s=self.limits.queue_wait_s)
+        key = turn_key(spec, place.agent) if self.record else ""
+        if self.record and (recorded := self.record.turn(key)) is not None:
+            return self._replayed(recorded, spec, place, on_text)
+        room = await self._room(spec.max_tokens)
+        limited = replace(spec, max_tokens=room, queue_wait_s=self.limits.queue_wait_s)
         self.usage = replace(self.usage, turns=self.usage.turns + 1)
-        turn = self.services.turn(spec, self.id, agent, self.emit, span)
-        self._under_way.add(turn)
-        try:
-            completion = await self.services.complete(turn)
-        finally:
-            self._under_way.discard(turn)
-        numbers = completion.stats
-        self.usage = replace(
-            self.usage,
-            prompt_tokens=self.usage.prompt_tokens + numbers.prompt_tokens,
-            generated_tokens=self.usage.generated_tokens + numbers.generated_tokens,
-        )
-        self.turns.append(numbers)
-        if capped < asked and numbers.finish_reason == "length":
+        completion = await self._carried_out(limited, place, on_text)
+        self._book(completion.stats)
+        if self.record:
+            self.record.record_turn(key, RecordedTurn(place.agent, completion), messages)
+        if room < spec.max_tokens and completion.finish_reason == "length":
             raise LimitExceeded(
                 f"the run's limit of {self.limits.tokens} tokens cut an answer short",
                 used=self.usage.tokens,
@@ -168,127 +204,147 @@ class RunState:
             )
         return completion
 
+    async def _carried_out(self, spec: TurnSpec, place: Place, on_text: Callable[[str], None] | None) -> Completion:
+        def watch(event: Event) -> None:
+            if isinstance(event, PrefillProgressed):
+                self._count_prompt(turn, spec.max_tokens, event.total_tokens)
+            elif on_text is not None and isinstance(event, TextStreamed):
+                on_text(event.text)
+            self.emit(event)
+
+        watched = on_text is not None or self.limits.tokens is not None
+        turn = self.services.turn(spec, self.id, place.agent, watch if watched else self.emit, place.span)
+        self._under_way[turn] = spec.max_tokens
+        try:
+            return await self.services.complete(turn)
+        except EngineError as error:
+            raise self._over.get(turn, error) from None
+        finally:
+            del self._under_way[turn]
+            self._over.pop(turn, None)
+            self._turn_ended.set()
+
+    def _book(self, numbers: TurnNumbers) -> None:
+        self.usage = replace(
+            self.usage,
+            prompt_tokens=self.usage.prompt_tokens + numbers.prompt_tokens,
+            generated_tokens=self.usage.generated_tokens + numbers.generated_tokens,
+        )
+        self.turns.append(numbers)
+
+    def _replayed(
+        self, recorded: RecordedTurn, spec: TurnSpec, place: Place, on_text: Callable[[str], None] | None
+    ) -> Completion:
+        """A recorded answer: no turn of this process, but counted and told as one."""
+        numbers = replace(recorded.completion.stats, turn=next(self.services.turn_ids), replayed=True)
+        completion = replace(recorded.completion, stats=numbers)
+        self.usage = replace(self.usage, turns=self.usage.turns + 1)
+        self._book(numbers)
+        if on_text is not None and completion.text:
+            on_text(completion.text)
+        text = completion.text
+        self.emit(TurnCompleted(self.id, place.agent, place.span, numbers.turn, spec.model, text, numbers))
+        return completion
+
+    async def _room(self, asked: int) -> int:
+        """Tokens that a turn's answer may have: what it asks, or what the run's limits leave beside the turns under
+        way. Waits for one of those to end where only that can tell."""
+        limits = self.limits
+        if limits.turns is not None and self.usage.turns >= limits.turns:
+            raise LimitExceeded(f"the run has used its {limits.turns} turns", used=self.usage.turns, limit=limits.turns)
+        if limits.tokens is None:
+            return asked
+        while True:
+            room = limits.tokens - self.usage.tokens - sum(self._under_way.values())
+            if room > 0:
+                return min(asked, room)
+            if self.usage.tokens >= limits.tokens or not self._under_way:
+                raise self._used_up()
+            self._turn_ended.clear()
+            await self._turn_ended.wait()
+
+    def _count_prompt(self, turn: Turn, answer_tokens: int, prompt_tokens: int) -> None:
+        """The engine knows how long a turn's prompt is: it is over if that alone is more than the run has left."""
+        limit = self.limits.tokens
+        if limit is None or turn not in self._under_way or turn in self._over:
+            return
+        self._under_way[turn] = answer_tokens + prompt_tokens
+        if self.usage.tokens + prompt_tokens >= limit:
+            self._over[turn] = LimitExceeded(
+                f"a prompt of {prompt_tokens} tokens leaves nothing of the run's limit of {limit} tokens, "
+                f"{self.usage.tokens} of which are used",
+                used=self.usage.tokens + prompt_tokens,
+                limit=limit,
+            )
+            self.services.scheduler.cancel(turn)
+
+    def _used_up(self) -> LimitExceeded:
+        used, limit = self.usage.tokens, self.limits.tokens or 0
+        return LimitExceeded(f"the run has used {used} of its {limit} tokens", used=used, limit=limit)
+
+    def count_tool_call(self) -> None:
+        """Book a tool's call. Raises LimitExceeded if the run has had its calls."""
+        if self._ended:
+            raise EngineError(f"run {self.id} has ended; a task that it left behind called a tool")
+        used, limit = self.usage.tool_calls, self.limits.tool_calls
+        if limit is not None and used >= limit:
+            raise LimitExceeded(f"the run has used its {limit} calls of tools", used=used, limit=limit)
+        self.usage = replace(self.usage, tool_calls=used + 1)
+
+    def record_end(self, output: Any) -> None:
+        """Write down how the run ended, where it is durable. What of the output is no JSON is written as its ``repr``.
+
+        Raises JournalError.
+        """
+        if self.record is None:
+            return
+        if self.error is None:
+            self.record.end("finished", to_json(output, fallback=repr).decode(), None)
+        else:
+            status: Ending = "cancelled" if isinstance(self.error, asyncio.CancelledError) else "failed"
+            self.record.end(status, None, str(self.error) or type(self.error).__name__)
+
     async def end(self, grace_s: float = 5.0) -> None:
-        """End the turns that tasks left behind by the run still wait for; further ones are refused."""
+        """End the turns that tasks left behind by the run still wait for, and its conversations; further ones are
+        refused."""
         self._ended = True
+        self._turn_ended.set()
         left = list(self._under_way)
         for turn in left:
             self.services.scheduler.cancel(turn)
         if left:
             await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
-
-    def _room(self) -> int | None:
-        """Tokens that the run may still use; None without a limit."""
-        limits, used = self.limits, self.usage
-        if limits.turns is not None and used.turns >= limits.turns:
-            raise LimitExceeded(f"the run has used its {limits.turns} turns", used=used.turns, limit=limits.turns)
-        if limits.tokens is None:
-            return None
-        if used.tokens >= limits.tokens:
-            raise LimitExceeded(
-                f"the run has used {used.tokens} of its {limits.tokens} tokens", used=used.tokens, limit=limits.tokens
-            )
-        return limits.tokens - used.tokens
+        for kept in self.conversations.values():
+            forget_quietly(self.services, kept.model, kept.engine_session)
 
 
-class RunContext(Run):
-    """The ``ctx`` of one agent or pipeline function."""
-
-    def __init__(self, state: RunState, name: str, agent: Agent | None, span: int) -> None:
-        self._state = state
-        self._name = name
-        self._agent = agent
-        self._span = span
-
-    @property
-    def id(self) -> str:
-        return self._state.id
-
-    @property
-    def agent(self) -> str:
-        return self._name
-
-    @property
-    def usage(self) -> Usage:
-        return self._state.usage
-
-    @property
-    def deadline(self) -> float | None:
-        return self._state.deadline_s
-
-    async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """See ``Run.run``."""
-        return await self._state.execute(target, args, kwargs, self._span)
-
-    async def ask(
-        self,
-        prompt: str,
-        *,
-        output: Any = None,
-        sampling: SamplingParams | None = None,
-        max_tokens: int | None = None,
-    ) -> Any:
-        """See ``Run.ask``."""
-        agent = self._agent
-        if agent is None:
-            raise ConfigError(f"pipeline function {self._name} has no model to ask; use ctx.run(SomeAgent, ...)")
-        state = self._state
-        footprint = state.services.footprints[known(agent.model, state.services.footprints)]
-        schema = state.services.schemas.of(agent.output if output is None else output)
-        messages = conversation(agent, schema, prompt, self._name)
-        spec = TurnSpec(
-            model=agent.model,
-            prompt="",
-            max_tokens=agent.max_tokens if max_tokens is None else max_tokens,
-            sampling=sampling or agent.sampling,
-            grammar=schema.grammar,
-            stop=agent.stop,
-        )
-        return await self._converse(schema, spec, footprint, messages, agent.retries)
-
-    async def _converse(
-        self, schema: OutputSchema, spec: TurnSpec, footprint: Footprint, messages: tuple[Message, ...], retries: int
-    ) -> Any:
-        """Ask until an answer validates, with each rejected one and its error added to the messages."""
-        state, attempts, problem = self._state, list[str](), ""
-        state.messages.extend(messages)
-        while True:
-            try:
-                prompt = state.services.renderer.render(
-                    spec.model, footprint.chat_template, messages, footprint.bos_text, footprint.eos_text
-                )
-                completion = await state.turn(replace(spec, prompt=prompt), self._name, self._span)
-            except (ContextOverflow, RequestInvalid) as error:
-                if not attempts:
-                    raise
-                # The conversation with the errors fed back is too long for the context, or of a shape that the chat
-                # template refuses. What the caller has to know is that the answers were invalid.
-                raise self._invalid(problem, attempts) from error
-            state.messages.append(Message("assistant", completion.text, self._name))
-            try:
-                return _parsed(schema, completion)
-            except AnswerRejected as error:
-                problem = str(error)
-            attempts.append(completion.text)
-            if len(attempts) > retries:
-                raise self._invalid(problem, attempts)
-            state.emit(OutputRetried(state.id, self._name, self._span, len(attempts), problem))
-            state.log.debug("output retried", agent=self._name, attempt=len(attempts), error=problem)
-            answer, request = reflection(completion.text, problem, self._name)
-            state.messages.append(request)
-            messages = (*messages, answer, request)
-
-    def _invalid(self, problem: str, attempts: list[str]) -> OutputInvalid:
-        message = f"agent {self._name} gave no valid answer in {len(attempts)} attempts; the last: {problem}"
-        return OutputInvalid(message, tuple(attempts))
+def forget_quietly(services: Services, model: str, session: str) -> None:
+    """Give a session's KV cache back; an engine that is closed, or has not the model any more, has given it back."""
+    with contextlib.suppress(AgentmuxError):
+        services.forget(model, session)
 
 
-def _parsed(schema: OutputSchema, completion: Completion) -> Any:
-    try:
-        return schema.parse(completion.text)
-    except AnswerRejected as error:
-        if completion.finish_reason != "length":
-            raise
-        raise AnswerRejected(
-            f"the answer was cut after {completion.stats.generated_tokens} tokens, it must be shorter ({error})"
-        ) from error
+def turn_key(spec: TurnSpec, agent: str) -> str:
+    """Digest of all that determines a turn's answer."""
+    sampling = spec.sampling
+    parts: Mapping[str, Any] = {
+        "agent": agent,
+        "model": spec.model,
+        "prompt": spec.prompt,
+        "max_tokens": spec.max_tokens,
+        "sampling": [getattr(sampling, name) for name in sampling.__dataclass_fields__],
+        "grammar": [spec.grammar, spec.grammar_after],
+        "stop": spec.stop,
+        "ignore_eos": spec.ignore_eos,
+    }
+    return digest("turn", parts)
+
+
+def tool_key(name: str, arguments: str, agent: str) -> str:
+    """Digest of all that determines a tool's call."""
+    return digest("tool", {"agent": agent, "name": name, "arguments": arguments})
+
+
+def digest(kind: str, parts: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of the parts as JSON."""
+    return hashlib.sha256(json.dumps([kind, parts], sort_keys=True).encode()).hexdigest()

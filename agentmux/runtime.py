@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
-from agentmux.admission import Ledger
-from agentmux.agent import Run, SupportsRun, resolve
-from agentmux.clock import Clock, LoopClock
-from agentmux.config import Limits, ModelSpec, RuntimeConfig
-from agentmux.core import Core, in_thread
+from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun, resolve
+from agentmux.clock import Clock
+from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
+from agentmux.context import drive
+from agentmux.core import Core
 from agentmux.engine.base import (
     Engine,
-    EngineConfig,
     EngineStats,
     Footprint,
-    LoadSpec,
 )
-from agentmux.errors import EngineError
+from agentmux.errors import EngineError, JournalError
+from agentmux.journal import RunRecord
 from agentmux.messages import (
     Completion,
     Event,
@@ -30,10 +29,10 @@ from agentmux.messages import (
     RunFinished,
     RunResult,
 )
-from agentmux.models import bundled_models, expanded, known
-from agentmux.run import RunState, Services
+from agentmux.models import bundled_models, known
+from agentmux.opening import Parts, open_core
+from agentmux.run import Approve, RunState, forget_quietly
 from agentmux.sampling import SamplingParams
-from agentmux.scheduler import Policy, Scheduler
 from agentmux.turn import TurnSpec
 
 P = ParamSpec("P")
@@ -73,10 +72,11 @@ class Runtime:
             result = await mux.run(write_code, "sort the even numbers")
 
     Args:
-        models: name that agents use -> path or ModelSpec; None: the bundled demonstration models.
-        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: ``AGENTMUX_VRAM``, else what
-            the device has free.
-        device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name; None: ``AGENTMUX_DEVICE``, else ``auto``.
+        models: name that agents use -> path, registered name, ``hf:owner/repo:file.gguf`` or ModelSpec; None: the
+            configuration's, else the bundled demonstration models. They are loaded at once; others when an agent that
+            names them is first run.
+        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: what the device has free.
+        device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name. Default ``auto``.
         engine: an engine to use in place of the native one, such as a ``ScriptedEngine``; the runtime closes it.
         limits: of each run that brings none of its own.
         queue_limit: turns that may wait at the same time; a further one is QueueFull. Default 1024.
@@ -86,8 +86,23 @@ class Runtime:
         threads: CPU threads for computing. Default: the cores this process may use.
         arena_bytes: cap on the arena below what the budget leaves for it, for measurements.
         link_bytes_per_s: hold uploads to this rate, for measurements.
+        host_bytes: host memory for page-locked copies of weights and for sessions that are away from the device.
+        contexts: how many models may hold a context (KV cache and compute buffers) at once.
+        oversize: what a model larger than the arena does with the layers that do not fit.
+        switches_per_quantum: where more models want to decode than fit, a time slice lasts at least as long as so many
+            uploads. Default 8.
         debug_poison: overwrite evicted memory, for tests.
+        journal: record runs, so that they can be resumed after their process ended. True: in the journal of
+            ``AGENTMUX_HOME``; a path: in that file; a JournalConfig: that, and how long runs are kept. Default: off.
+        config: the configuration file; None: ``agentmux.toml`` or ``[tool.agentmux]`` of this folder or one above;
+            False: none.
+        approve: asked before a tool runs that needs approval, with the call and the agent's name. True lets it run;
+            False, or a text that says why not, is told to the model. May be async.
+        observers: called with each event of each run, on the event loop; what they raise is logged.
         clock: the source of time, for tests.
+
+    What is None here comes from the environment (``AGENTMUX_VRAM`` and so on), else from the configuration file, else
+    from the defaults; see docs/configuration.md.
 
     Raises ConfigError for settings that cannot be meant. Entering it loads the models, in a thread, and raises
     ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits or EngineError, with everything freed again. Leaving it
@@ -109,12 +124,21 @@ class Runtime:
         threads: int | None = None,
         arena_bytes: int | str | None = None,
         link_bytes_per_s: int | None = None,
-        debug_poison: bool = False,
+        host_bytes: int | str | None = None,
+        contexts: int | None = None,
+        oversize: Oversize | None = None,
+        switches_per_quantum: float | None = None,
+        debug_poison: bool | None = None,
+        journal: bool | str | os.PathLike[str] | JournalConfig | None = None,
+        config: str | os.PathLike[str] | Literal[False] | None = None,
+        approve: Approve | None = None,
+        observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
-        self._config = RuntimeConfig.make(
+        made = RuntimeConfig.make(
             os.environ,
-            models=dict(bundled_models() if models is None else models),
+            config=config,
+            models=None if models is None else dict(models),
             vram=vram,
             device=device,
             limits=limits,
@@ -125,10 +149,16 @@ class Runtime:
             threads=threads,
             arena_bytes=arena_bytes,
             link_bytes_per_s=link_bytes_per_s,
+            host_bytes=host_bytes,
+            contexts=contexts,
+            oversize=oversize,
+            switches_per_quantum=switches_per_quantum,
+            journal=journal,
             debug_poison=debug_poison,
         )
-        self._engine = engine
-        self._clock = clock
+        chosen = "models" in made.model_fields_set
+        self._config = made if chosen else made.model_copy(update={"models": bundled_models()})
+        self._parts = Parts(engine, clock, approve, tuple(observers))
         self._entered = False
         self._core: Core | None = None
 
@@ -141,15 +171,7 @@ class Runtime:
         if self._entered:
             raise EngineError("a Runtime can be entered once; make another one")
         self._entered = True
-        try:
-            if self._engine is None:
-                await in_thread(self._make_engine)
-            self._core = await self._load(self._engine_made())
-        except BaseException:
-            if self._engine is not None:
-                with suppress(Exception):  # what went wrong first is what has to be seen
-                    await in_thread(self._engine.close)
-            raise
+        self._core = await open_core(self._config, self._parts)
         return self
 
     async def __aexit__(
@@ -166,63 +188,39 @@ class Runtime:
             # The body's error is the one to be seen; this one only came of it.
             opened.log.error("closing failed", error=str(closing))
 
-    def _make_engine(self) -> None:
-        config = self._config
-        # The one place that loads the native library, and only here, so that `import agentmux` stays fast and works
-        # where the library does not.
-        try:
-            from agentmux.engine.native import NativeEngine
-        except ImportError as error:
-            raise EngineError(f"the native engine cannot be loaded: {error}; reinstall agentmux") from error
-        # Kept at once, not returned: if the caller is cancelled meanwhile, it still has to be closed.
-        self._engine = NativeEngine(
-            EngineConfig(
-                device=config.device,
-                device_bytes=config.vram,
-                threads=config.threads,
-                arena_bytes=config.arena_bytes,
-                link_bytes_per_s=config.link_bytes_per_s,
-                debug_poison=config.debug_poison,
-            )
-        )
-
-    def _engine_made(self) -> Engine:
-        assert self._engine is not None
-        return self._engine
-
-    async def _load(self, engine: Engine) -> Core:
-        footprints: dict[str, Footprint] = {}
-        for name, spec in self._config.models.items():
-            load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
-            footprints[name] = await in_thread(engine.load, load)
-        config, clock = self._config, self._clock or LoopClock()
-        sizes = engine.stats()
-        ledger = Ledger(
-            footprints,
-            arena_bytes=sizes.arena_bytes,
-            budget_bytes=sizes.device_budget_bytes or None,
-            queue_limit=config.queue_limit,
-            max_active_slots=config.max_active_slots,
-        )
-        scheduler = Scheduler(engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s))
-        return Core(engine, Services(scheduler, footprints, clock))
-
     def _opened(self) -> Core:
         if self._core is None:
             raise EngineError("the runtime is not open; use it inside of `async with Runtime(...) as mux:`")
         return self._core
 
-    # With `limits` the arguments are not checked by the type checker: a ParamSpec admits no further keyword.
+    # For the type checker, see `agentmux.agent.Run.run`. With `limits` the arguments of an agent's own `run` are not
+    # checked: a ParamSpec admits no further keyword.
     @overload
     async def run(
-        self, target: type[SupportsRun[P, T]] | SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs
+        self, target: Callable[[], SupportsRun[P, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> RunResult[T]: ...
+    @overload
+    async def run(self, target: SupportsRun[P, T], /, *args: P.args, **kwargs: P.kwargs) -> RunResult[T]: ...
     @overload
     async def run(
         self, target: Callable[Concatenate[Run, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> RunResult[T]: ...
     @overload
+    async def run(
+        self, target: Callable[[], AsksOnce[T]], prompt: str, /, *, limits: Limits | None = None
+    ) -> RunResult[T]: ...
+    @overload
+    async def run(self, target: AsksOnce[T], prompt: str, /, *, limits: Limits | None = None) -> RunResult[T]: ...
+    @overload
+    async def run(
+        self, target: Callable[[], AsksOther] | AsksOther, prompt: str, /, *, limits: Limits | None = None
+    ) -> RunResult[Any]: ...
+    @overload
     async def run(self, target: Any, /, *args: Any, limits: Limits, **kwargs: Any) -> RunResult[Any]: ...
+    @overload
+    async def run(self, target: Any, /, *args: Any, session: str, **kwargs: Any) -> RunResult[Any]: ...
+    @overload
+    async def run(self, target: Any, /, *args: Any, resume: str, **kwargs: Any) -> RunResult[Any]: ...
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> RunResult[Any]:
         """Run an agent or pipeline to its end. The arguments, and what it may raise, are those of ``stream``."""
         result: RunResult[Any] | None = None
@@ -233,8 +231,33 @@ class Runtime:
         assert result is not None
         return result
 
+    async def resume(
+        self, run: str, target: Any = None, /, *args: Any, rerun_in_doubt: bool = False, **kwargs: Any
+    ) -> RunResult[Any]:
+        """Take up a run of the journal that was interrupted, failed or cancelled, and bring it to its end.
+
+        Completed turns and calls of tools are not done again: their answers come from the journal. A tool that was
+        under way when the process ended is ToolInDoubt, unless it is idempotent or ``rerun_in_doubt`` is given.
+
+        Args:
+            run: its id, or the beginning of it that no other has.
+            target, args, kwargs: what it ran; None: as it was recorded.
+            rerun_in_doubt: run such tools again.
+
+        Raises JournalError if there is no such run, or it is under way or finished; and what ``stream`` raises.
+        """
+        return await self.run(target, *args, resume=run, rerun_in_doubt=rerun_in_doubt, **kwargs)
+
     async def stream(
-        self, target: Any, /, *args: Any, limits: Limits | None = None, **kwargs: Any
+        self,
+        target: Any,
+        /,
+        *args: Any,
+        limits: Limits | None = None,
+        session: str | None = None,
+        resume: str | None = None,
+        rerun_in_doubt: bool = False,
+        **kwargs: Any,
     ) -> AsyncGenerator[Event, None]:
         """Run an agent or pipeline, and yield its events as they happen; the last is ``RunFinished``.
 
@@ -242,6 +265,10 @@ class Runtime:
             target: an Agent class, an Agent, or a function marked by ``@pipeline``.
             args, kwargs: what it takes after ``ctx``.
             limits: None: the runtime's.
+            session: name under which agents' ``ctx.session`` goes on from run to run; None: it ends with the run.
+            resume: id of a run in the journal that was interrupted, failed or cancelled: what it had completed is not
+                done again. Without a target, target and arguments are those that were recorded.
+            rerun_in_doubt: with ``resume``, run tools again that were under way when the process ended.
 
         Raises, after a last event ``RunErrored``, what the target raised; LimitExceeded at the ``wall_s`` limit;
         EngineError if the runtime was closed meanwhile; ConfigError if the target cannot be run.
@@ -250,10 +277,22 @@ class Runtime:
         that done at a known moment, use ``contextlib.aclosing``.
         """
         opened = self._opened()
+        if opened.draining:
+            raise EngineError("the runtime is draining: it takes no new runs")
+        record: RunRecord | None = None
+        if resume is not None:
+            if opened.durable is None:
+                raise JournalError("this runtime keeps no journal: Runtime(journal=True)")
+            again = opened.durable.resume(resume, target, args, kwargs, rerun_in_doubt=rerun_in_doubt)
+            record, target, args, kwargs = again.record, again.target, again.args, dict(again.kwargs)
+            limits = limits or again.limits
         name = resolve(target)[0]
+        limits = limits or self._config.limits
+        if record is None and opened.durable is not None:
+            record = opened.durable.begin(target, args, kwargs, limits)
         events: asyncio.Queue[Event] = asyncio.Queue()
-        run = RunState(opened.services, limits or self._config.limits, events.put_nowait)
-        task = asyncio.create_task(run.drive(name, target, args, kwargs), name=f"agentmux run {run.id}")
+        run = RunState(opened.services, limits, events.put_nowait, session=session, record=record)
+        task = asyncio.create_task(drive(run, name, target, args, kwargs), name=f"agentmux run {run.id}")
         opened.runs[task] = run
         task.add_done_callback(opened.forget)
         try:
@@ -296,6 +335,7 @@ class Runtime:
         Raises ModelNotFound, RequestInvalid, ContextOverflow, NeverFits, QueueFull, QueueTimeout, EngineError.
         """
         opened = self._opened()
+        await opened.services.loaded(model)
         chosen = sampling or SamplingParams()
         spec = TurnSpec(
             model=model,
@@ -309,9 +349,25 @@ class Runtime:
         )
         return await opened.services.complete(opened.services.turn(spec, "", "", lambda _: None, 0))
 
+    async def drain(self) -> None:
+        """Refuse new runs with EngineError from now on, and return once those under way have ended."""
+        await self._opened().drain()
+
+    async def load(self, model: str) -> Footprint:
+        """Load a model now that an agent is going to name later, and return its measured sizes. No effect on one that
+        is loaded. Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits."""
+        return await self._opened().models.loaded(model)
+
+    def end_session(self, session: str) -> None:
+        """Forget what was said under this session's name, and its KV cache. Unknown names: no effect."""
+        services = self._opened().services
+        for key in [key for key in services.sessions if key[0] == session]:
+            kept = services.sessions.pop(key)
+            forget_quietly(services, kept.model, kept.engine_session)
+
     def footprint(self, model: str) -> Footprint:
         """The measured sizes of a model. Raises ModelNotFound."""
-        footprints = self._opened().services.footprints
+        footprints = self._opened().models.footprints
         return footprints[known(model, footprints)]
 
     def stats(self) -> RuntimeStats:

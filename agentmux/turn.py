@@ -90,7 +90,25 @@ class Turn:
         self.state = "queued"
         self.arrived_s = now_s
         self.wait_reason = reason
-        self._emit(TurnQueued(self.run, self.agent, self.span, self.id, self.spec.model, position, reason))
+        spec, sampling = self.spec, self.spec.sampling
+        self._emit(
+            TurnQueued(
+                run=self.run,
+                agent=self.agent,
+                span=self.span,
+                turn=self.id,
+                model=spec.model,
+                position=position,
+                reason=reason,
+                max_tokens=spec.max_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                seed=sampling.seed,
+                stop=spec.stop,
+                prompt=spec.prompt,
+            )
+        )
 
     def admit(self, now_s: float) -> None:
         """The engine has it."""

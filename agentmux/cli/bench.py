@@ -16,6 +16,7 @@ from agentmux.cli.output import Output, printable
 from agentmux.cli.summary import size_text
 
 if TYPE_CHECKING:
+    from agentmux.bench.framework_report import FrameworkReport
     from agentmux.bench.report import Ratio, Report
 
 
@@ -92,6 +93,68 @@ def engine(
     if target is not None:
         Path(target).write_text(report.model_dump_json() + "\n", encoding="utf-8")
     _show(report, output)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON document, and nothing else.")
+@click.option("--output", "target", metavar="FILE", help="Write the JSON document there.")
+@click.option("--turns", type=click.IntRange(min=1), default=300, show_default=True, help="One after another.")
+@click.option("--at-once", type=click.IntRange(min=1), default=1000, show_default=True, help="Runs at the same time.")
+@click.option("--repetitions", type=click.IntRange(min=1), default=7, show_default=True, help="Of each measurement.")
+@click.option(
+    "--memory-turns", type=click.IntRange(min=0), default=50_000, show_default=True, help="While memory is watched."
+)
+@click.option("--no-baseline", is_flag=True, help="Leave out LangGraph.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def framework(
+    as_json: bool,
+    target: str | None,
+    turns: int,
+    at_once: int,
+    repetitions: int,
+    memory_turns: int,
+    no_baseline: bool,
+    debug: bool,
+) -> None:
+    """Measure what the framework itself costs a turn, beside LangGraph's graph of one node.
+
+    The engine answers at once, so nothing of a model is in these times. LangGraph is measured where it is installed
+    (pip install 'agentmux[bench]').
+    """
+    # Not needed by the other commands, which start fast.
+    from agentmux.bench.framework import Settings, bench_framework
+
+    settings = Settings(turns, at_once, repetitions, memory_turns, baseline=not no_baseline)
+    report = bench_framework(settings, sys.argv[1:], tell=_tell)
+    if target is not None:
+        Path(target).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    output = Output()
+    if as_json:
+        output.line(report.model_dump_json())
+    else:
+        _show_framework(report, output)
+
+
+def _show_framework(report: FrameworkReport, output: Output) -> None:
+    output.line(f"{printable(report.machine.cpu)}, {report.machine.cores} cores")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("contender", "turns"):
+        table.add_column(name, no_wrap=True)
+    for name in ("ms a turn", "CPU ms", "of LangGraph's"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.comparisons:
+        ratio = "" if row.of_langgraph is None else f"{row.of_langgraph:.2f}"
+        table.add_row(row.contender, row.shape, f"{1000 * row.turn_s:.3f}", f"{1000 * row.turn_cpu_s:.3f}", ratio)
+    output.render(table)
+    if report.baseline_missing:
+        output.line(f"LangGraph was not measured: {report.baseline_missing}")
+    if (memory := report.memory) is not None:
+        grown = memory.traced_bytes_at_end - memory.traced_bytes_halfway
+        output.line(
+            f"memory: {grown:+} bytes over the second half of {memory.turns} turns, "
+            f"{memory.turns_finished} finished, {memory.turns_ended_otherwise} ended otherwise, "
+            f"{memory.turns_ended_twice} twice, {memory.turns_without_end} never"
+        )
 
 
 def _tell(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import click
 
 from agentmux.cli.conversation import Conversation, conversation
 from agentmux.cli.lines import LineReader
-from agentmux.cli.opening import home, open_runtime
-from agentmux.cli.options import DEVICE, Size
+from agentmux.cli.opening import DEVICE, open_runtime
+from agentmux.cli.options import Size
 from agentmux.cli.output import Output
 from agentmux.cli.signals import Steps, Stopped, run_to_end
 from agentmux.cli.summary import size_text
@@ -23,6 +24,7 @@ from agentmux.config import ModelSpec
 from agentmux.errors import AgentmuxError, ContextOverflow, EngineError
 from agentmux.messages import TurnNumbers
 from agentmux.models import named
+from agentmux.paths import home
 from agentmux.runtime import Runtime
 from agentmux.sampling import SamplingParams
 
@@ -36,7 +38,7 @@ class Setting:
     name: str
     spec: ModelSpec
     vram: int | None
-    device: str
+    device: str | None
     threads: int | None
     system: str
     sampling: SamplingParams
@@ -70,7 +72,7 @@ def chat(
     seed: int,
     context_tokens: int | None,
     vram: int | None,
-    device: str,
+    device: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -133,7 +135,12 @@ def _cut(numbers: TurnNumbers) -> str:
 def _talk(setting: Setting) -> None:
     """At a terminal, until /quit, the end of input or Ctrl-C at the prompt."""
     output = Output()
-    with Steps() as steps, _opened(steps, setting) as (mux, talk), _stop_at_prompt(), LineReader(home()) as reader:
+    with (
+        Steps() as steps,
+        _opened(steps, setting) as (mux, talk),
+        _stop_at_prompt(),
+        LineReader(home(os.environ)) as reader,
+    ):
         context_tokens = mux.footprint(setting.name).context_tokens
         output.line(f"{setting.name}: context of {context_tokens} tokens")
         output.line(HELP)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import click
 
-from agentmux.cli.logs import LEVELS, QUIET, configure_logs
+from agentmux.cli.logs import LEVELS, configure_logs
 from agentmux.cli.main import INTERRUPTED, end_on_the_spot
 from agentmux.cli.output import OutputClosed
 from agentmux.cli.signals import Stopped
@@ -28,7 +28,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "demo": ("agentmux.cli.demo", "Let planner, coder and critic solve programming tasks."),
         "run": ("agentmux.cli.run", "Run an agent or pipeline of yours."),
         "chat": ("agentmux.cli.chat", "Talk with a model."),
-        "models": ("agentmux.cli.models", "Model files: what they are and what they need."),
+        "models": ("agentmux.cli.models", "Models: register, fetch, list, remove, inspect them."),
+        "runs": ("agentmux.cli.runs", "Recorded runs: list and show them, resume one, remove old ones."),
+        "config": ("agentmux.cli.config", "Settings: which hold here, and what their file may have."),
         "bench": ("agentmux.cli.bench", "Measurements, each beside its baseline in the same run."),
         "doctor": ("agentmux.cli.doctor", "Say whether this machine and installation are fit, and what to mend."),
     }
@@ -92,7 +94,6 @@ def _log_level_option() -> click.Option:
     return click.Option(
         ["--log-level"],
         type=click.Choice(LEVELS),
-        envvar="AGENTMUX_LOG_LEVEL",
         expose_value=False,
         callback=_use_log_level,
         help="Show what is logged from this level on, on standard error. Default: nothing; with --debug all.",
@@ -133,8 +134,8 @@ def execute(arguments: Sequence[str]) -> int:
     """Run the command; the exit status. Errors are told on standard error."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in own
-    configure_logs("debug" if debug else QUIET)
     try:
+        configure_logs("debug" if debug else None)
         status = cli.main(args=list(arguments), prog_name="agentmux", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except BaseException as error:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,13 +15,17 @@ from agentmux.runtime import Runtime
 
 
 def open_runtime(models: Mapping[str, ModelSpec] | None, *, journal: bool = False, **settings: Any) -> Runtime:
-    """A runtime, not yet entered. With ``journal`` its runs can be resumed, where runtimes know how to.
+    """A runtime, not yet entered, with a journal of its runs or without.
 
-    Raises ConfigError, and what ``bundled_models`` raises.
+    Raises ConfigError, and what naming models raises.
     """
-    if "journal" in inspect.signature(Runtime).parameters:
-        settings["journal"] = journal or None
-    return Runtime(models=models, **settings)
+    return Runtime(models=models, journal=journal, **settings)
+
+
+DEVICE = click.option(
+    "--device",
+    help="cpu, auto, or a ggml device such as CUDA0. Default: AGENTMUX_DEVICE, the configuration, auto.",
+)
 
 
 class NamedModels(click.ParamType[dict[str, ModelSpec]]):
@@ -72,9 +73,3 @@ class LimitValues(click.ParamType[Limits]):
             return Limits(**given)  # type: ignore[arg-type]  # whole numbers where they have to be
         except ConfigError as error:
             self.fail(str(error), param, ctx)
-
-
-def home() -> Path:
-    """The folder of what agentmux keeps: ``AGENTMUX_HOME`` if it is set, else ``~/.agentmux``. Not created."""
-    chosen = os.environ.get("AGENTMUX_HOME")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".agentmux"

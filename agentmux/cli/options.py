@@ -21,6 +21,22 @@ DEVICE = click.option(
     help="cpu, auto (the first GPU, else the CPU), or a ggml device such as CUDA0.",
 )
 
+CONTEXT_TOKENS = click.option(
+    "--context-tokens",
+    type=click.IntRange(min=1),
+    help="Of each slot. Default: the model's own setting, else 4096, or what it was trained on if less.",
+)
+SLOTS = click.option(
+    "--slots", type=click.IntRange(min=1), help="Turns decoded in one batch. Default: the model's own setting, else 1."
+)
+BATCH_TOKENS = click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="In one step at most. Default: the model's own, else 256.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
 
 @contextmanager
 def loading_native() -> Iterator[None]:

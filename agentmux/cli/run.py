@@ -17,8 +17,8 @@ from pydantic_core import to_jsonable_python
 from agentmux.agent import Agent
 from agentmux.cli.command import UsageProblem
 from agentmux.cli.inputs import Inputs, from_json, from_texts
-from agentmux.cli.opening import LimitValues, NamedModels, open_runtime
-from agentmux.cli.options import DEVICE, Size
+from agentmux.cli.opening import DEVICE, LimitValues, NamedModels, open_runtime
+from agentmux.cli.options import Size
 from agentmux.cli.output import LineBuffer, Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import Target, UserCodeFailed, describe, find_target, is_from_user_code
@@ -73,7 +73,7 @@ def run(
     input_json: str | None,
     models: dict[str, ModelSpec] | None,
     vram: int | None,
-    device: str,
+    device: str | None,
     threads: int | None,
     limits: Limits | None,
     no_journal: bool,

@@ -55,9 +55,9 @@ def find_target(text: str, folder: Path) -> Target:
 def _from_file(path: Path, shown: str) -> ModuleType:
     if not path.is_file():
         raise UsageProblem(f"no file {shown}")
-    # A module of that name may be there already, such as `queue`; what the file defines still needs a name of its own.
-    name = path.stem if path.stem not in sys.modules and path.stem.isidentifier() else f"__agentmux_run_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    # Its path is its name: a recorded run then has it as its target, and no module of that name is in the way.
+    name = str(path.resolve())
+    spec = importlib.util.spec_from_file_location(name, name)
     if spec is None or spec.loader is None:
         raise UsageProblem(f"{shown} is no Python file")
     if str(path.resolve().parent) not in sys.path:

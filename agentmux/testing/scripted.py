@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentmux.engine.base import (
@@ -26,45 +26,7 @@ from agentmux.engine.base import (
     TurnStats,
 )
 from agentmux.errors import ConfigError, EngineError, ModelNotFound, RequestInvalid
-
-
-class ScriptError(AssertionError):
-    """The script and what was asked of the engine do not agree."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A turn that gives ``text``. Text stands for itself in a script: ``"abc"`` is ``Answer("abc")``."""
-
-    text: str
-    chunks: tuple[str, ...] | None = None
-    """How the text arrives; None: all at once."""
-    reason: FinishReason = "stop"
-    prompt_tokens: int = 1
-    hold: bool = False
-    """Stay in the slot, with the text given, until ``ScriptedEngine.release`` or a cancellation."""
-    expect: str | None = None
-    """Text that must be in the prompt, or the turn is a ScriptError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A turn that starts and then fails with this error code (see ``agentmux.errors.from_code``)."""
-
-    code: str = "engine"
-    message: str = "scripted failure"
-    numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A turn whose submission raises ``error``."""
-
-    error: Exception
-
-
-Step = str | Answer | Failure | Refusal
-Script = Sequence[Step] | Callable[[TurnRequest], Step]
+from agentmux.testing.steps import Answer, Failure, Leftovers, Refusal, Script, ScriptError, Step, StepMaker
 
 
 @dataclass(slots=True)
@@ -79,13 +41,15 @@ class ScriptedEngine:
     """An ``Engine`` that answers from a script.
 
     Args:
-        script: [model] what its turns give, in order of submission; or a function that makes a step of each request.
+        script: [model] what its turns give, in order of submission; or a function that makes a step of each request,
+            such as a ``ByPrompt``, which chooses by what is asked.
         weight_bytes: [model] bytes of its one unit; 100 where not given.
         arena_bytes: size of the arena; None: room for all weights.
         strict: a turn that the script lacks, and steps left over when the engine is closed, are a ScriptError.
             (A turn that the script lacks raises in any case; False only drops the check at the end.)
 
-    ``calls`` holds every request in order, ``prefetches`` every hint, ``cancels`` every turn that was cancelled.
+    ``calls`` holds every request in order, ``prefetches`` every hint, ``cancels`` every turn that was cancelled,
+    ``forgotten`` every (model, session) that was.
     """
 
     def __init__(
@@ -96,7 +60,7 @@ class ScriptedEngine:
         arena_bytes: int | None = None,
         strict: bool = True,
     ) -> None:
-        self._script: dict[str, deque[Step] | Callable[[TurnRequest], Step]] = {
+        self._script: dict[str, deque[Step] | StepMaker] = {
             model: steps if callable(steps) else deque(steps) for model, steps in script.items()
         }
         self._weight_bytes = {model: (weight_bytes or {}).get(model, 100) for model in script}
@@ -113,6 +77,7 @@ class ScriptedEngine:
         self.calls: list[TurnRequest] = []
         self.prefetches: list[str] = []
         self.cancels: list[int] = []
+        self.forgotten: list[tuple[str, str]] = []
 
     @property
     def models(self) -> dict[str, str]:
@@ -215,8 +180,9 @@ class ScriptedEngine:
                 self._fill(model)
 
     def forget(self, model: str, session: str) -> None:
-        """Sessions have no KV cache here. Raises ModelNotFound."""
+        """Note it: sessions have no KV cache here. Raises ModelNotFound."""
         self._model(model)
+        self.forgotten.append((model, session))
 
     def release(self, turn: int | None = None) -> None:
         """Let a held turn end, or all of them. Raises ScriptError if there is none."""
@@ -289,8 +255,8 @@ class ScriptedEngine:
 
     def assert_consumed(self) -> None:
         """Raise ScriptError if steps of the script are left over."""
-        left = {model: len(steps) for model, steps in self._script.items() if not callable(steps) and steps}
-        if left:
+        left = {model: _left(steps) for model, steps in self._script.items()}
+        if left := {model: steps for model, steps in left.items() if steps}:
             raise ScriptError(f"steps that no turn asked for: {left}")
 
     def _check_open(self) -> None:
@@ -352,6 +318,13 @@ class ScriptedEngine:
         if not self._events:
             os.write(self._writer, b"!")
         self._events.append(event)
+
+
+def _left(steps: deque[Step] | StepMaker) -> int | list[str]:
+    """What is left over: how many steps, or which."""
+    if isinstance(steps, Leftovers):
+        return steps.left()
+    return 0 if callable(steps) else len(steps)
 
 
 def _logprobs(request: TurnRequest, tokens: tuple[int, ...]) -> tuple[TokenLogprob, ...]:

@@ -92,7 +92,7 @@ def test_what_people_see_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
         (["no/such.gguf"], 1, "no/such.gguf: no such file"),
         ([__file__], 1, "magic"),
         (["coder", "--device", "XPU9"], 1, "no device XPU9"),
-        ([], 2, "Missing argument 'FILE'"),
+        ([], 2, "Missing argument 'MODEL'"),
         (["coder", "--slots", "0"], 2, "--slots"),
         (["coder", "--context-tokens", "-1"], 2, "--context-tokens"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agentmux.bench.report import Report
 from agentmux.inspection import Inspection
+from agentmux.models.listing import Row
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,5 +47,7 @@ def test_bench_prints_what_readme_shows_but_for_the_numbers() -> None:
 
 def test_the_documents_fields_are_documented() -> None:
     inspect, bench = COMMANDS.split("## `agentmux bench")
+    listing, inspect = inspect.split("## `agentmux models inspect")
+    assert all(f"`{name}`" in listing for name in Row.model_fields)
     assert all(f"`{name}`" in inspect for name in Inspection.model_fields)
     assert all(f"`{name}`" in bench for name in Report.model_fields)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentmux import Agent, Message, ModelUnsupported, RequestInvalid
-from agentmux.prompt import ChatRenderer, conversation, reflection
+from agentmux.prompt import ChatRenderer, reflection, system_message
 from agentmux.schema import output_schema
 
 CHATML = (
@@ -32,15 +32,14 @@ class Full(Agent):
 
 
 def test_an_agent_without_instructions_sends_no_system_message() -> None:
-    messages = conversation(Bare(), output_schema(str), "hello", "Bare")
-    assert messages == (Message("user", "hello", "Bare"),)
+    assert system_message(Bare(), output_schema(str), "Bare") is None
 
 
 def test_instructions_and_schema_make_the_system_message() -> None:
-    system, user = conversation(Full(), output_schema(Point), "where?", "Full")
-    assert system.role == "system"
+    system = system_message(Full(), output_schema(Point), "Full")
+    assert system is not None
+    assert (system.role, system.agent) == ("system", "Full")
     assert system.content.startswith("Find the point.\n\nAnswer with JSON that matches this schema:\n{")
-    assert (user.role, user.content) == ("user", "where?")
 
 
 def test_what_is_fed_back_names_the_problem() -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from agentmux.cli.health.child import ask
 from agentmux.cli.health.finding import Finding
-from agentmux.cli.opening import home
 from agentmux.cli.summary import size_text
 from agentmux.errors import AgentmuxError
 from agentmux.models import BUNDLED_MODELS, bundled_folder
+from agentmux.paths import home
 
 _LITTLE_MEMORY_BYTES = 2 * 2**30
 _LITTLE_DISK_BYTES = 2**30
@@ -69,7 +69,7 @@ def _cgroup_limit() -> int | None:
 
 def storage() -> Iterator[Finding]:
     """The folder of the registry and the journal, the room there, and whether the files in it can be read."""
-    folder = home()
+    folder = home(os.environ)
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield Finding("home", "fail", f"{folder} cannot be written to", "set AGENTMUX_HOME to a folder of yours")

@@ -1,10 +1,8 @@
-"""Which names stand for which model files."""
+"""The demonstration models that come with the installation."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from agentmux.config import ModelSpec
@@ -32,24 +30,3 @@ def bundled_folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ModelNotFound("the bundled agents are not installed; reinstall agentmux or pass models={name: path}")
     return Path(next(iter(found.submodule_search_locations))) / "models"
-
-
-def named(model: str) -> ModelSpec:
-    """A bundled model by its name, or the file at that path; write ``./coder`` for a file with such a name.
-
-    Raises ModelNotFound where the bundled models are missing, ConfigError for an empty text.
-    """
-    return bundled_models()[model] if model in BUNDLED_MODELS else ModelSpec(model)
-
-
-def expanded(spec: ModelSpec) -> str:
-    """The model's path, with ``~`` resolved."""
-    return os.path.expanduser(os.fspath(spec.path))
-
-
-def known(model: str, names: Mapping[str, object]) -> str:
-    """``model`` itself. Raises ModelNotFound, with the names that there are, if it is not one of ``names``."""
-    if model not in names:
-        choices = ", ".join(sorted(names)) or "none"
-        raise ModelNotFound(f"no model named {model!r}; the runtime has: {choices}")
-    return model

@@ -1,0 +1,297 @@
+"""What agents and pipeline functions see of their run: the ``ctx`` that is handed to them, and how a run is driven."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import to_json
+
+from agentmux.agent import Agent, Run, Session, first_model, resolve
+from agentmux.asking import Answered, Asking, Question
+from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError
+from agentmux.log import bound
+from agentmux.messages import (
+    AgentErrored,
+    AgentFinished,
+    AgentStarted,
+    Message,
+    RunErrored,
+    RunFinished,
+    RunStarted,
+    ToolCall,
+    Usage,
+)
+from agentmux.run import Conversation, Place, RunState, forget_quietly
+from agentmux.sampling import SamplingParams
+from agentmux.toolbox import run_tool
+from agentmux.tools import ModelRetry, Tool
+
+
+async def drive(state: RunState, name: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """A whole run, from its first event to its last. Raises nothing: ``state.error`` holds what went wrong."""
+    task = asyncio.current_task()
+    timer = None
+    if state.deadline_s is not None and task is not None:
+        timer = state.services.clock.call_at(state.deadline_s, lambda: _expire(state, task))
+    state.emit(RunStarted(state.id, name, 0))
+    output: Any = None
+    try:
+        output = await execute(state, target, args, kwargs)
+    # The task is the run's own: whoever waits for the run learns of its cancellation from the last event.
+    except (Exception, asyncio.CancelledError) as error:
+        state.error = error
+    finally:
+        if timer:
+            timer.cancel()
+        await state.end()
+    state.error = state.stopped or state.error
+    try:
+        state.record_end(output)
+    except AgentmuxError as error:
+        state.error = state.error or error
+    if state.error is None:
+        state.emit(RunFinished(state.id, name, 0, state.result(output)))
+    else:
+        abandon(state, name)
+
+
+def abandon(state: RunState, name: str = "") -> None:
+    """Say how the run ended without a result. Without an error, its task went without a word: it was cancelled before
+    its first step, or the process is ending."""
+    state.error = error = state.error or state.stopped or asyncio.CancelledError()
+    partial = state.result(None)
+    with contextlib.suppress(AttributeError):  # an exception with slots has no room for it
+        setattr(error, "partial", partial)  # noqa: B010  # of whatever class it is
+    state.emit(RunErrored(state.id, name, 0, _text(error), partial))
+
+
+def _expire(state: RunState, task: asyncio.Task[Any]) -> None:
+    limit_s = state.limits.wall_s or 0.0
+    state.stopped = state.stopped or LimitExceeded(f"the run took longer than {limit_s} s", limit=limit_s)
+    task.cancel()
+
+
+async def execute(
+    state: RunState,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    parent: int = 0,
+    then: str | None = None,
+) -> Any:
+    """Run an agent or pipeline function within a run, and report its beginning and end."""
+    name, agent, function = resolve(target)
+    place = Place(name, next(state.spans))
+    state.emit(AgentStarted(state.id, name, place.span, parent))
+    try:
+        with bound(run=state.id, agent=name, span=place.span):
+            output = await function(RunContext(state, place, agent, then), *args, **kwargs)
+    except BaseException as error:
+        state.emit(AgentErrored(state.id, name, place.span, _text(error)))
+        raise
+    state.emit(AgentFinished(state.id, name, place.span, output))
+    return output
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class RunContext(Run):
+    """The ``ctx`` of one agent or pipeline function."""
+
+    def __init__(self, state: RunState, place: Place, agent: Agent | None, then: str | None = None) -> None:
+        self._state = state
+        self._place = place
+        self._agent = agent
+        self._then = then
+
+    @property
+    def id(self) -> str:
+        return self._state.id
+
+    @property
+    def agent(self) -> str:
+        return self._place.agent
+
+    @property
+    def usage(self) -> Usage:
+        return self._state.usage
+
+    @property
+    def deadline(self) -> float | None:
+        return self._state.deadline_s
+
+    @property
+    def session(self) -> Session:
+        agent = self._asked()
+        return KeptSession(self, self._state.conversation(self.agent, agent.model))
+
+    async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """See ``Run.run``."""
+        return await execute(self._state, target, args, kwargs, self._place.span, self._then)
+
+    def before(self, target: Any) -> Run:
+        """See ``Run.before``."""
+        return RunContext(self._state, self._place, self._agent, first_model(target) or self._then)
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        output: Any = None,
+        tools: Sequence[Any] | None = None,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> Any:
+        """See ``Run.ask``."""
+        question = self.question(prompt, output, tools, sampling, max_tokens)
+        return (await self.answered(question)).value
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        tools: Sequence[Any] | None = None,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """See ``Run.stream``."""
+        question = self.text_question(prompt, tools, sampling, max_tokens)
+        return _pieces(lambda on_text: self.answered(question, on_text=on_text))
+
+    async def call(self, tool: Any, /, **arguments: Any) -> Any:
+        """See ``Run.call``."""
+        chosen = Tool.of(tool)
+        text = to_json(arguments).decode()
+        try:
+            values = chosen.validate(text)
+        except ModelRetry as problem:
+            raise ToolError(f"tool {chosen.name} cannot be called so: {problem}") from None
+        call = ToolCall("", chosen.name, text)
+        ok, told, result = await run_tool(self._state, self, self._place, chosen, call, values)
+        if not ok:
+            raise ToolError(f"tool {chosen.name}: {told}")
+        return result
+
+    def _asked(self) -> Agent:
+        if self._agent is None:
+            raise ConfigError(f"pipeline function {self.agent} has no model to ask; use ctx.run(SomeAgent, ...)")
+        return self._agent
+
+    def question(
+        self,
+        prompt: str,
+        output: Any,
+        tools: Sequence[Any] | None,
+        sampling: SamplingParams | None,
+        max_tokens: int | None,
+    ) -> Question:
+        """What is asked, with the agent's own settings where nothing else is given."""
+        agent = self._asked()
+        return Question(
+            agent=agent,
+            place=self._place,
+            prompt=prompt,
+            schema=self._state.services.schemas.of(agent.output if output is None else output),
+            tools=self._state.services.toolsets.of(agent.tools if tools is None else tools),
+            sampling=sampling or agent.sampling,
+            max_tokens=agent.max_tokens if max_tokens is None else max_tokens,
+            then=self._then,
+        )
+
+    def text_question(
+        self, prompt: str, tools: Sequence[Any] | None, sampling: SamplingParams | None, max_tokens: int | None
+    ) -> Question:
+        """What is asked where the answer is to be streamed. Raises ConfigError if it is not a text."""
+        question = self.question(prompt, None, tools, sampling, max_tokens)
+        if question.schema.adapter is not None:
+            raise ConfigError(f"{self.agent} gives typed answers, which are whole or not at all; use ctx.ask")
+        return question
+
+    async def answered(
+        self,
+        question: Question,
+        *,
+        history: Sequence[Message] = (),
+        session: str | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answered:
+        """Take the turns that the question takes, in ``session``, or in one that ends with it."""
+        state = self._state
+        footprint = await state.services.loaded(question.agent.model)
+        own = None
+        if session is None and (question.tools or question.schema.adapter is not None):
+            session = own = state.next_session()  # further turns may follow: they continue the first one's KV cache
+        try:
+            asking = Asking(state, self, question, footprint, history=history, session=session, on_text=on_text)
+            return await asking.answer()
+        finally:
+            if own:
+                forget_quietly(state.services, footprint.model, own)
+
+
+class KeptSession(Session):
+    """See ``Session``."""
+
+    def __init__(self, ctx: RunContext, kept: Conversation) -> None:
+        self._ctx = ctx
+        self._kept = kept
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self._kept.messages
+
+    def clear(self) -> None:
+        self._kept.messages = ()
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        output: Any = None,
+        tools: Sequence[Any] | None = None,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> Any:
+        """See ``Session.ask``."""
+        return await self._answered(self._ctx.question(prompt, output, tools, sampling, max_tokens))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        tools: Sequence[Any] | None = None,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """See ``Session.stream``."""
+        question = self._ctx.text_question(prompt, tools, sampling, max_tokens)
+        return _pieces(lambda on_text: self._answered(question, on_text))
+
+    async def _answered(self, question: Question, on_text: Callable[[str], None] | None = None) -> Any:
+        kept = self._kept
+        async with kept.lock:
+            answered = await self._ctx.answered(
+                question, history=kept.messages, session=kept.engine_session, on_text=on_text
+            )
+            kept.messages = (*kept.messages, *answered.kept)
+        return answered.value
+
+
+async def _pieces(ask: Callable[[Callable[[str], None]], Any]) -> AsyncGenerator[str, None]:
+    """What ``ask`` gives to its ``on_text``, as it comes; then what it raises."""
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+    task = asyncio.ensure_future(ask(pieces.put_nowait))
+    task.add_done_callback(lambda _: pieces.put_nowait(None))
+    try:
+        while (piece := await pieces.get()) is not None:
+            yield piece
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})

@@ -1,0 +1,85 @@
+"""Runs that survive their process: how they are written into a journal, and taken up again from it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agentmux.config import Limits, RuntimeConfig
+from agentmux.errors import JournalError
+from agentmux.journal import Journal, RunRecord
+from agentmux.models import expanded
+from agentmux.targets import arguments_json, arguments_of, find, name_of
+
+NO_ARGUMENTS = "null"
+"""Recorded where arguments are no JSON: the run can be resumed only by whoever has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run that is taken up again: what to run, with what, and what it did before."""
+
+    record: RunRecord
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    limits: Limits | None
+
+
+class DurableRuns:
+    """The runs of one runtime in its journal."""
+
+    def __init__(self, journal: Journal, config: RuntimeConfig) -> None:
+        self.journal = journal
+        self._settings = settings_json(config)
+
+    def begin(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Limits) -> RunRecord:
+        """Write down that a run begins. Raises JournalError."""
+        return self.journal.begin(
+            uuid.uuid4().hex,
+            name_of(target),
+            arguments_json(args, kwargs) or NO_ARGUMENTS,
+            self._settings,
+            json.dumps(asdict(limits)),
+        )
+
+    def resume(
+        self, run: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, rerun_in_doubt: bool
+    ) -> Resumed:
+        """Take a run up again: with this target and these arguments, or, without a target, as it was recorded.
+
+        Raises JournalError if there is no such run, if it is under way or finished, or its arguments were not recorded;
+        ConfigError if its target cannot be found any more.
+        """
+        details = self.journal.show(self.journal.find(run))
+        summary = details.summary
+        if target is None and summary.status not in (
+            "running",
+            "finished",
+        ):  # the journal says what is wrong with those
+            if details.arguments == NO_ARGUMENTS:
+                raise JournalError(
+                    f"run {run} was given arguments that are no JSON; resume it from the program that has them"
+                )
+            target = find(summary.target)
+            args, kwargs = arguments_of(target, details.arguments)
+        limits = Limits(**json.loads(details.limits)) if details.limits else None
+        record = self.journal.resume(summary.id, rerun_in_doubt=rerun_in_doubt)
+        return Resumed(record, target, args, kwargs, limits)
+
+
+def settings_json(config: RuntimeConfig) -> str:
+    """What a runtime has to be given to be like this one, where that matters to a run's answers and its memory."""
+    models = {
+        name: {
+            "path": expanded(spec),
+            "context_tokens": spec.context_tokens,
+            "slots": spec.slots,
+            "batch_tokens": spec.batch_tokens,
+        }
+        for name, spec in config.models.items()
+    }
+    return json.dumps({"models": models, "vram": config.vram, "device": config.device, "threads": config.threads})

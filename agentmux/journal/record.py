@@ -1,0 +1,206 @@
+"""One run in the journal: what it did before is handed out, what it does now is written down."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agentmux.errors import JournalError
+from agentmux.journal.conversation import ROOT, Conversations
+from agentmux.journal.past import Past
+from agentmux.journal.records import Ending, RecordedTool, RecordedTurn
+from agentmux.journal.rows import RAISED, stored, stored_messages, stored_numbers, stored_tokens
+from agentmux.messages import Message, ToolCall, TurnNumbers
+
+if TYPE_CHECKING:
+    from agentmux.journal.database import Database
+
+RUN_SHIFT = 32
+"""Row ids of table ``turn``: the run's number, shifted by this, and ``n``."""
+_TURN = "INSERT INTO turn VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_TOOL = "INSERT INTO tool VALUES(?,?,?,?,?,?,?,?,?)"
+# Tried again if it failed: by then the row may be there after all, or the run gone.
+_ENDING = """INSERT OR IGNORE INTO ending SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    WHERE EXISTS(SELECT 1 FROM attempt WHERE run = ?1 AND n = ?2)"""
+_OUTCOME = "INSERT INTO outcome VALUES(?,?,?,?,?)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """Which run, and which attempt at it."""
+
+    id: str
+    number: int
+    """Of the row in table ``run``."""
+    attempt: int
+    """``n`` of the row in table ``attempt``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of a run's recorded turns."""
+
+    turns: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+
+    def plus(self, numbers: TurnNumbers) -> Totals:
+        """With one turn more."""
+        return Totals(
+            self.turns + 1,
+            self.prompt_tokens + numbers.prompt_tokens,
+            self.generated_tokens + numbers.generated_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier attempts have left."""
+
+    past: Past = field(default_factory=Past)
+    conversations: Conversations = field(default_factory=Conversations)
+    totals: Totals = Totals()
+
+
+class RunRecord:
+    """A run that this process has under way. Made by ``Journal.begin`` and ``Journal.resume``.
+
+    ``key`` of a step is a digest of everything that determines it; see ``Past`` for what that is used for. Every method
+    that writes returns once the step is committed, and raises JournalError if it could not be: then nothing of it was
+    written, and the run must fail rather than go on unrecorded. All raise JournalError once the run has ended.
+    """
+
+    id: str
+    target: str
+    """``module:name`` or ``/path/file.py:name``."""
+    arguments: str
+    """JSON, as are ``settings`` and ``limits``."""
+
+    def __init__(
+        self,
+        database: Database,
+        key: RunKey,
+        given: tuple[str, str, str, str],
+        on_end: Callable[[EndedRun], None],
+        earlier: Earlier | None = None,
+        rerun_in_doubt: bool = False,
+    ) -> None:
+        self.id = key.id
+        self.target, self.arguments, self.settings, self.limits = given
+        self.resumed = earlier is not None
+        """Whether there was an attempt before this one."""
+        self._database = database
+        self._key = key
+        self._n = key.attempt + 1
+        self._on_end = on_end
+        earlier = earlier or Earlier()
+        self._past = earlier.past
+        self._conversations = earlier.conversations
+        self._totals = earlier.totals
+        self._rerun_in_doubt = rerun_in_doubt
+        self._under_way: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._ended = False
+
+    def turn(self, key: str) -> RecordedTurn | None:
+        """The next recorded turn with this key, each of which is handed out once; None: it is to be computed."""
+        self._check()
+        return self._past.turn(key)
+
+    def record_turn(self, key: str, turn: RecordedTurn, messages: tuple[Message, ...] = ()) -> None:
+        """Write down a turn that is complete.
+
+        ``messages`` is the whole conversation that the model was shown, for ``show``; only those messages are written
+        that are not there yet.
+        """
+        self._check()
+        completion, numbers = turn.completion, turn.completion.stats
+        places, new = self._conversations.grown((*messages, Message("assistant", completion.text, turn.agent)))
+        totals = self._totals.plus(numbers)
+        row = (
+            self._key.number << RUN_SHIFT | self._n,
+            totals.turns,
+            totals.prompt_tokens,
+            totals.generated_tokens,
+            time.time(),
+            key,
+            turn.agent,
+            completion.finish_reason,
+            places[-2] if messages else ROOT,
+            places[-1],
+            stored_tokens(completion.tokens),
+            stored_numbers(numbers),
+            stored_messages(new),
+        )
+        self._database.append(_TURN, row)
+        for placed in new:
+            self._conversations.keep(placed)
+        self._totals = totals
+        self._n += 1
+
+    def tool(self, key: str, idempotent: bool) -> RecordedTool | None:
+        """The next recorded outcome with this key, each of which is handed out once; None: the tool is to be run.
+
+        Raises ToolInDoubt if the next call with this key was started and its end is not recorded, unless the tool is
+        ``idempotent`` or the run was resumed with ``rerun_in_doubt``.
+        """
+        self._check()
+        return self._past.tool(self.id, key, idempotent or self._rerun_in_doubt)
+
+    def tool_started(self, key: str, agent: str, call: ToolCall) -> None:
+        """Write down that a tool is about to run; to be called before it does."""
+        self._check()
+        n, replaced = self._n, self._past.replaces(key)
+        row = (self._key.number, n, key, agent, *_columns(call), replaced, time.time())
+        self._database.append(_TOOL, row)
+        self._n += 1
+        self._under_way[key].append(n)
+
+    def tool_ended(self, key: str, outcome: RecordedTool) -> None:
+        """Write down how the oldest call with this key that is under way ended. JournalError if there is none."""
+        self._check()
+        under_way = self._under_way.get(key)
+        if not under_way:
+            raise JournalError(f"run {self.id}: the end of a tool's call was recorded without its start")
+        ok = RAISED if outcome.raised else int(outcome.ok)
+        row = (self._key.number, under_way[0], ok, stored(outcome.text), time.time())
+        self._database.append(_OUTCOME, row)
+        under_way.popleft()
+        if not under_way:
+            del self._under_way[key]
+
+    def end(self, status: Ending, output: str | None, error: str | None) -> None:
+        """Write down the attempt's end; ``output`` is JSON. Nothing may be recorded after it.
+
+        If the journal cannot be written, JournalError is raised, and the journal tries again at its next ``begin`` and
+        when it is closed. Until then the run reads as running, and as interrupted if that fails too.
+        """
+        self._check()
+        self._ended = True
+        self._on_end(EndedRun(self._key, status, output, error, time.time()))
+
+    def _check(self) -> None:
+        if self._ended:
+            raise JournalError(f"run {self.id} has ended; nothing more can be recorded for it")
+
+
+def _columns(call: ToolCall) -> tuple[str | bytes, ...]:
+    return tuple(stored(text) for text in (call.id, call.name, call.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """An attempt's end."""
+
+    key: RunKey
+    status: Ending
+    output: str | None
+    error: str | None
+    at_s: float
+
+    def write(self, database: Database) -> None:
+        """Write it down. Raises JournalError."""
+        output, error = (None if text is None else stored(text) for text in (self.output, self.error))
+        database.append(_ENDING, (self.key.number, self.key.attempt, self.status, output, error, self.at_s))

@@ -1,0 +1,196 @@
+"""Tools at work: what a model or an agent asks for is checked, approved, counted, run, reported and recorded.
+
+- Arguments that do not validate, ``ModelRetry`` and a refused approval are the model's affair: it is told, and may try
+  again, as often in a row as the tool allows. Whatever else a tool raises is a ToolError of the agent's.
+- Small models repeat themselves. A call that was made before with the same arguments and gave the same result is run
+  again ``REPEATS`` times at most; after that the model is told so instead, and has to answer.
+- In a durable run the call is in the journal before the tool runs, and its result before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_json
+
+from agentmux.agent import Run
+from agentmux.errors import AgentmuxError, ConfigError, ToolError
+from agentmux.journal import RecordedTool
+from agentmux.messages import ToolCall, ToolCalled, ToolErrored, ToolReturned
+from agentmux.run import Place, RunState, tool_key
+from agentmux.tools import ModelRetry, Tool
+
+REPEATS = 2
+"""Further runs of a call that was made before and gave the same result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: the text that the model is shown."""
+
+    call: ToolCall
+    text: str
+    failed: bool = False
+
+
+class Toolbox:
+    """The tools of one question, and what was called so far."""
+
+    def __init__(self, state: RunState, ctx: Run, place: Place, tools: Sequence[Tool]) -> None:
+        self._state = state
+        self._ctx = ctx
+        self._place = place
+        self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self._failed_in_a_row = Counter[str]()
+        self._results: dict[tuple[str, str], str] = {}
+        self._repeats = Counter[tuple[str, str]]()
+        self._made = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the model only repeats itself, so that it has to answer now."""
+        return any(count > REPEATS for count in self._repeats.values())
+
+    def numbered(self, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+        """The calls with ids that are the same whenever this conversation takes the same course."""
+        numbered = []
+        for call in calls:
+            self._made += 1
+            digest = hashlib.sha256(f"{self._made} {call.name} {call.arguments}".encode()).hexdigest()
+            numbered.append(ToolCall(digest[:9], call.name, call.arguments))
+        return tuple(numbered)
+
+    async def run(self, calls: Sequence[ToolCall]) -> list[Outcome]:
+        """Run the calls of one answer at the same time, and return what became of each, in their order.
+
+        Raises ToolError, LimitExceeded, ToolInDoubt, JournalError; the other calls are cancelled then.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(call)) for call in calls]
+        except BaseExceptionGroup as errors:
+            raise _first(errors)  # noqa: B904  # it has a cause of its own
+        outcomes = [task.result() for task in tasks]
+        for outcome in outcomes:
+            self._note(outcome)
+        return outcomes
+
+    async def _one(self, call: ToolCall) -> Outcome:
+        if self._repeats[_signature(call)] >= REPEATS:
+            return Outcome(call, f"{self._results[_signature(call)]}\n(You made this call before. Answer now.)")
+        tool = self._tools[call.name]
+        try:
+            values = tool.validate(call.arguments)
+            denied = await self._denied(tool, call, values)
+        except ModelRetry as problem:
+            return self._refused(call, str(problem))
+        if denied is not None:
+            return self._refused(call, f"denied: {denied}")
+        ok, text, _ = await run_tool(self._state, self._ctx, self._place, tool, call, values)
+        return Outcome(call, text, failed=not ok)
+
+    def _refused(self, call: ToolCall, problem: str) -> Outcome:
+        self._state.emit(ToolErrored(self._state.id, *_place(self._place), call, problem, 0.0))
+        return Outcome(call, problem, failed=True)
+
+    async def _denied(self, tool: Tool, call: ToolCall, values: Mapping[str, Any]) -> str | None:
+        """Why the tool may not run; None if it may."""
+        wanted = tool.approval if isinstance(tool.approval, bool) else await _settled(tool.approval(values))
+        if not wanted:
+            return None
+        approve = self._state.services.approve
+        if approve is None:
+            raise ConfigError(f"tool {tool.name} needs approval; give the runtime one to ask: Runtime(approve=...)")
+        verdict = await _settled(approve(call, self._place.agent))
+        if verdict is True:
+            return None
+        return verdict if isinstance(verdict, str) and verdict else "the user said no"
+
+    def _note(self, outcome: Outcome) -> None:
+        call = outcome.call
+        self._failed_in_a_row[call.name] = self._failed_in_a_row[call.name] + 1 if outcome.failed else 0
+        retries = self._tools[call.name].retries
+        if self._failed_in_a_row[call.name] > retries:
+            raise ToolError(
+                f"tool {call.name} failed {retries + 1} times in a row; the last: {outcome.text}",
+                failures=retries + 1,
+            )
+        signature = _signature(call)
+        if signature in self._results:
+            same = outcome.text.startswith(self._results[signature])
+            self._repeats[signature] = self._repeats[signature] + 1 if same else 0
+        if not self._repeats[signature]:
+            self._results[signature] = outcome.text
+
+
+async def run_tool(
+    state: RunState, ctx: Run, place: Place, tool: Tool, call: ToolCall, values: Mapping[str, Any]
+) -> tuple[bool, str, Any]:
+    """Run a tool as a step of the run, or take its outcome from the journal.
+
+    Returns whether it gave a result, the text for the model, and the result itself (as JSON brings it back where it
+    comes from the journal). Raises ToolError with the tool's own exception as cause.
+    """
+    state.count_tool_call()
+    key = tool_key(call.name, call.arguments, place.agent)
+    while state.record and (recorded := state.record.tool(key, tool.idempotent)) is not None:
+        if not recorded.raised:  # what raised is tried again
+            return _replayed(state, place, tool, call, recorded)
+    if state.record:
+        state.record.tool_started(key, place.agent, call)
+    state.emit(ToolCalled(state.id, *_place(place), call))
+    begin_s = state.services.clock.now()
+
+    def ended(outcome: RecordedTool, told: type[ToolReturned] | type[ToolErrored], text: str) -> None:
+        if state.record:
+            state.record.tool_ended(key, outcome)
+        state.emit(told(state.id, *_place(place), call, text, state.services.clock.now() - begin_s))
+
+    try:
+        result = await tool.call(values, ctx)
+        text = tool.text(result)
+    except ModelRetry as problem:
+        ended(RecordedTool(ok=False, text=str(problem)), ToolErrored, str(problem))
+        return False, str(problem), None
+    except AgentmuxError as error:
+        ended(RecordedTool(ok=False, text=str(error), raised=True), ToolErrored, str(error))
+        raise
+    ended(RecordedTool(ok=True, text=to_json(result, fallback=str).decode()), ToolReturned, text)
+    return True, text, result
+
+
+def _replayed(
+    state: RunState, place: Place, tool: Tool, call: ToolCall, recorded: RecordedTool
+) -> tuple[bool, str, Any]:
+    if not recorded.ok:
+        state.emit(ToolErrored(state.id, *_place(place), call, recorded.text, 0.0))
+        return False, recorded.text, None
+    value = json.loads(recorded.text)
+    text = tool.text(value)
+    state.emit(ToolReturned(state.id, *_place(place), call, text, 0.0))
+    return True, text, value
+
+
+def _place(place: Place) -> tuple[str, int]:
+    return place.agent, place.span
+
+
+def _signature(call: ToolCall) -> tuple[str, str]:
+    return call.name, call.arguments
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

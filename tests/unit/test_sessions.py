@@ -1,0 +1,224 @@
+"""Conversations that go on, and answers that come piece by piece, on a scripted engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from agentmux import Agent, ConfigError, EngineError, Run, Runtime, pipeline
+from agentmux.answer_text import AnswerText
+from agentmux.calls import UNIFORM, AnswerPlan, Reasoning
+from agentmux.testing import Answer, Failure, ScriptedEngine, settle
+from agentmux.tools import Tool
+
+
+class Talker(Agent):
+    model = "m"
+    instructions = "Talk."
+
+    async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+        return await ctx.session.ask(args[0])
+
+
+class Plain(Agent):
+    model = "m"
+
+
+def runtime(script: Any, **settings: Any) -> tuple[ScriptedEngine, Runtime]:
+    engine = ScriptedEngine({"m": script})
+    return engine, Runtime(models=engine.models, engine=engine, **settings)
+
+
+async def test_a_conversation_goes_on_within_a_run() -> None:
+    @pipeline
+    async def chat(ctx: Run) -> list[str]:
+        return [await ctx.run(Talker, "one"), await ctx.run(Talker(), "two")]
+
+    engine, mux = runtime(["first", Answer("second", expect="Talk.\n\none\n\nfirst\n\ntwo")])
+    async with mux:
+        assert (await mux.run(chat)).output == ["first", "second"]
+        session = engine.calls[0].session
+        assert session is not None
+        assert engine.calls[1].session == session
+        assert engine.forgotten == [("m", session)]  # with the run
+
+
+async def test_runs_do_not_share_a_conversation_unless_it_has_a_name() -> None:
+    engine, mux = runtime(["a", Answer("b", expect="Talk.\n\ntwo"), "c", Answer("d", expect="three\n\nc\n\nfour"), "e"])
+    async with mux:
+        await mux.run(Talker, "one")
+        await mux.run(Talker, "two")
+        await mux.run(Talker, "three", session="kept")
+        await mux.run(Talker, "four", session="kept")
+        mux.end_session("kept")
+        mux.end_session("never was")
+        await mux.run(Talker, "five", session="kept")
+    assert "three" not in str(engine.calls[4].prompt)
+
+
+async def test_a_question_that_fails_leaves_no_trace() -> None:
+    class Patient(Talker):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            with pytest.raises(EngineError):
+                await ctx.session.ask("bad")
+            assert ctx.session.messages == ()
+            answer = await ctx.session.ask("good")
+            assert [message.content for message in ctx.session.messages] == ["good", "fine"]
+            ctx.session.clear()
+            assert ctx.session.messages == ()
+            return answer
+
+    _engine, mux = runtime([Failure(), Answer("fine", expect="Talk.\n\ngood")])
+    async with mux:
+        assert (await mux.run(Patient, "")).output == "fine"
+
+
+async def test_questions_of_one_conversation_are_asked_one_after_the_other() -> None:
+    class Eager(Talker):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            return await asyncio.gather(ctx.session.ask("one"), ctx.session.ask("two"))
+
+    engine, mux = runtime([Answer("first", hold=True), Answer("second", expect="one\n\nfirst\n\ntwo")])
+    async with mux:
+        run = asyncio.create_task(mux.run(Eager, ""))
+        await settle()
+        assert len(engine.calls) == 1
+        engine.release()
+        assert (await run).output == ["first", "second"]
+
+
+async def test_a_pipeline_function_has_no_conversation() -> None:
+    @pipeline
+    async def chat(ctx: Run) -> None:
+        assert ctx.session
+
+    _engine, mux = runtime([])
+    async with mux:
+        with pytest.raises(ConfigError, match="has no model to ask"):
+            await mux.run(chat)
+
+
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+async def pieces(ctx: Run, prompt: str) -> list[str]:
+    return [piece async for piece in ctx.stream(prompt)]
+
+
+async def test_an_answer_is_streamed_piece_by_piece() -> None:
+    class Streaming(Plain):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            return await pieces(ctx, args[0])
+
+    _engine, mux = runtime([Answer("one two", chunks=("one", " two"))])
+    async with mux:
+        assert (await mux.run(Streaming, "?")).output == ["one", " two"]
+
+
+async def test_calls_of_tools_are_not_streamed() -> None:
+    class Streaming(Plain):
+        tools = (add,)
+
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            return await pieces(ctx, args[0])
+
+    call = json.dumps({"tool": "add", "arguments": {"a": 1, "b": 2}})
+    _engine, mux = runtime([Answer(call, chunks=tuple(call)), Answer("it is 3", chunks=("it", " is 3"))])
+    async with mux:
+        assert "".join((await mux.run(Streaming, "?")).output) == "it is 3"
+
+
+async def test_a_stream_that_is_left_cancels_its_turn() -> None:
+    class Leaving(Plain):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            async with aclosing(ctx.session.stream(args[0])) as stream:
+                piece = await anext(stream)
+            assert ctx.session.messages == ()
+            return piece
+
+    engine, mux = runtime([Answer("one two", chunks=("one", " two"), hold=True)])
+    async with mux:
+        assert (await mux.run(Leaving, "?")).output == "one"
+    assert len(engine.cancels) == 1
+
+
+async def test_a_stream_raises_what_went_wrong() -> None:
+    class Streaming(Plain):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            with pytest.raises(EngineError, match="scripted failure"):
+                await pieces(ctx, args[0])
+
+    _engine, mux = runtime([Failure()])
+    async with mux:
+        await mux.run(Streaming, "?")
+
+
+async def test_typed_answers_are_not_streamed() -> None:
+    class Typed(Plain):
+        output = list[int]
+
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            return await pieces(ctx, args[0])
+
+    _engine, mux = runtime([])
+    async with mux:
+        with pytest.raises(ConfigError, match="whole or not at all"):
+            await mux.run(Typed, "?")
+
+
+MARKED = replace(UNIFORM, native=True, before="<tool_call>", between="(", after=")")
+REASONING = Reasoning("<think>", "</think>", ((None, "open"), (False, "free")))
+
+
+@given(
+    answer=st.text(alphabet='ab <{"tol', max_size=12),
+    reasoning=st.text(alphabet="ab <{", max_size=12),
+    cuts=st.lists(st.integers(0, 60), max_size=8),
+    state=st.sampled_from([None, "open", "free"]),
+    called=st.booleans(),
+    marked=st.booleans(),
+)
+def test_only_the_answer_comes_through(
+    answer: str, reasoning: str, cuts: list[int], state: str | None, called: bool, marked: bool
+) -> None:
+    answer = answer.strip()
+    call = "<tool_call>add(" if marked else '{"tool": "add", "arg'
+    form = replace(MARKED if marked else UNIFORM, reasoning=REASONING if state else None)
+    assume(not answer.startswith("<think>"))
+    text = f"{reasoning}</think>\n\n" if state == "open" else ""
+    text += answer + (call if called else "")
+    assume(marked or '{"tool"' not in "".join(answer.split()))
+    got: list[str] = []
+    plan = AnswerPlan(None, None, (Tool.of(add),), False, form, False if state == "free" else None)
+    through = AnswerText(plan, got.append)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    for begin, end in pairwise(places):
+        through.feed(text[begin:end])
+    if not called:
+        through.finish()
+    assert "".join(got) == answer
+
+
+async def test_a_runtime_that_drains_takes_no_new_runs_and_ends_the_old_ones() -> None:
+    engine, mux = runtime([Answer("late", hold=True)])
+    async with mux:
+        run = asyncio.create_task(mux.run(Plain, "?"))
+        await settle()
+        draining = asyncio.create_task(mux.drain())
+        await settle()
+        with pytest.raises(EngineError, match="draining"):
+            await mux.run(Plain, "?")
+        assert not draining.done()
+        engine.release()
+        assert (await run).output == "late"
+        await draining
