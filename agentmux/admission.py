@@ -11,12 +11,15 @@ Why it is built this way:
   the arena, since its layers then stream through it. Two models active at once must fit together, because a dense
   model whose layers stream in for every token is bound by the link, and two of them would evict each other at each
   step.
-- A grant is a ``Lease``, given back exactly once, whoever ends the turn: a second return is a bug and says so.
+- A grant is a ``Lease``, given back exactly once, whoever ends the turn: a second return is a bug and says so. A turn
+  that is parked has left its slot and gives its lease back; when it is resumed, the same questions are asked again.
+- Models come and go while turns run. One that goes is no longer there for new turns, but its bytes count until the
+  last of its leases is back: until then the engine really has its turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -52,10 +55,30 @@ class Snapshot:
     queue_limit: int = 1024
     max_active_slots: int | None = None
     """Turns of all models together that may be in the engine."""
+    retry_after_s: float = 0.0
+    """Seconds after which a full queue is expected to have room; 0 where nobody knows."""
 
     def with_turn(self, model: str) -> Snapshot:
         """The snapshot after one more turn of ``model`` was admitted."""
-        return replace(self, active={**self.active, model: self.active.get(model, 0) + 1})
+        return self.having({**self.active, model: self.active.get(model, 0) + 1})
+
+    def without(self, models: Collection[str]) -> Snapshot:
+        """The snapshot after all turns of these models have left the engine."""
+        return self.having({name: count for name, count in self.active.items() if name not in models})
+
+    def having(self, active: Mapping[str, int]) -> Snapshot:
+        """The snapshot with these turns in the engine. (``dataclasses.replace`` takes three times as long, and this is
+        done several times a turn.)"""
+        return Snapshot(
+            self.footprints,
+            active,
+            self.arena_bytes,
+            self.budget_bytes,
+            self.queued,
+            self.queue_limit,
+            self.max_active_slots,
+            self.retry_after_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +144,13 @@ def _never_fits(model: str, needed: int, available: int, what: str, budget: int 
 
 
 def _queue_full(snapshot: Snapshot, request: Request, reason: str) -> QueueFull:
+    again_s = snapshot.retry_after_s
     return QueueFull(
         f"a turn of model {request.model} cannot wait: {snapshot.queued} of {snapshot.queue_limit} turns wait already "
-        f"({reason}); try again later or raise queue_limit",
+        f"({reason}); try again {f'in about {again_s:.1f} s' if again_s else 'later'} or raise queue_limit",
         queued=snapshot.queued,
         queue_limit=snapshot.queue_limit,
+        retry_after_s=again_s,
     )
 
 
@@ -158,7 +183,15 @@ class Lease:
 
 
 class Ledger:
-    """The leases that are out. The only state here; everything else is decided from the snapshots it gives."""
+    """The leases that are out, and the models they are for. All that is decided is decided from its snapshots.
+
+    Args:
+        footprints: [model] measured sizes of the models that are loaded.
+        arena_bytes: what weights are paged through.
+        budget_bytes: device memory for everything; None where nothing is counted but the arena.
+        queue_limit: turns that may wait.
+        max_active_slots: turns of all models together that may be in the engine; None: as many as there are slots.
+    """
 
     def __init__(
         self,
@@ -170,6 +203,8 @@ class Ledger:
         max_active_slots: int | None = None,
     ) -> None:
         self._leases: dict[int, Lease] = {}
+        self._models: dict[str, Footprint] = dict(footprints)
+        self._leaving: dict[str, Footprint] = {}
         self._snapshot = Snapshot(
             footprints=MappingProxyType(dict(footprints)),
             active=MappingProxyType({}),
@@ -179,9 +214,52 @@ class Ledger:
             max_active_slots=max_active_slots,
         )
 
-    def snapshot(self, queued: int) -> Snapshot:
-        """What is taken now, with so many turns waiting."""
-        return replace(self._snapshot, queued=queued)
+    @property
+    def models(self) -> Mapping[str, Footprint]:
+        """[model] sizes of those that new turns may use."""
+        return MappingProxyType(self._models)
+
+    def add(self, footprint: Footprint, *, arena_bytes: int, budget_bytes: int | None) -> None:
+        """A model was loaded; arena and budget are what the engine reports now. Raises ValueError if it is there."""
+        if footprint.model in self._models:
+            raise ValueError(f"model {footprint.model} is there already")
+        self._models[footprint.model] = footprint
+        self._leaving.pop(footprint.model, None)
+        self._count_models()
+        self.resize(arena_bytes=arena_bytes, budget_bytes=budget_bytes)
+
+    def remove(self, model: str) -> None:
+        """A model is about to be unloaded: no new turn may use it. Its bytes count until its leases are back. Raises
+        ValueError if it is not there."""
+        if model not in self._models:
+            raise ValueError(f"model {model} is not there")
+        self._leaving[model] = self._models.pop(model)
+        self._count_models()
+
+    def resize(self, *, arena_bytes: int, budget_bytes: int | None) -> None:
+        """Arena and budget are what the engine reports now, after a model was loaded or unloaded."""
+        self._snapshot = replace(self._snapshot, arena_bytes=arena_bytes, budget_bytes=budget_bytes)
+
+    def _count_models(self) -> None:
+        active = self._snapshot.active
+        self._leaving = {name: print for name, print in self._leaving.items() if name in active}
+        self._snapshot = replace(self._snapshot, footprints=MappingProxyType(self._leaving | self._models))
+
+    def snapshot(self, queued: int, retry_after_s: float = 0.0) -> Snapshot:
+        """What is taken now, with so many turns waiting, and so many seconds until fewer do."""
+        now = self._snapshot
+        if now.queued == queued and now.retry_after_s == retry_after_s:
+            return now
+        return Snapshot(
+            now.footprints,
+            now.active,
+            now.arena_bytes,
+            now.budget_bytes,
+            queued,
+            now.queue_limit,
+            now.max_active_slots,
+            retry_after_s,
+        )
 
     @property
     def active(self) -> int:
@@ -190,7 +268,7 @@ class Ledger:
 
     def grant(self, turn: int, model: str) -> Lease:
         """Take a slot. Raises ValueError if the turn has one, or if admission would not admit it."""
-        verdict = decide(self._snapshot, Request(model, in_queue=True))
+        verdict = decide(self._snapshot, Request(model, in_queue=True)) if model in self._models else None
         if turn in self._leases or not isinstance(verdict, Admit):
             raise ValueError(f"turn {turn} of {model} cannot be granted a lease: {verdict}")
         lease = self._leases[turn] = Lease(turn, model)
@@ -206,4 +284,6 @@ class Ledger:
         active[lease.model] -= 1
         if not active[lease.model]:
             del active[lease.model]
-        self._snapshot = replace(self._snapshot, active=active)
+        self._snapshot = self._snapshot.having(active)
+        if lease.model in self._leaving:
+            self._count_models()

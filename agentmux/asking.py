@@ -8,13 +8,13 @@ is new in its prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from agentmux.agent import Agent, Run
-from agentmux.answer_text import AnswerText
-from agentmux.calls import AnswerPlan, Calls, plan_answer
+from agentmux.calls import AnswerPlan, Calls
 from agentmux.engine.base import Footprint
 from agentmux.errors import ContextOverflow, OutputInvalid, RequestInvalid
 from agentmux.messages import Completion, Message, OutputRetried
@@ -40,6 +40,28 @@ class Question:
     max_tokens: int
     then: str | None = None
     """The model that is going to be used next, if that is declared."""
+
+
+class AnswerText:
+    """Passes on, as it comes, what of a turn's text is the answer: no reasoning, no calls of tools."""
+
+    def __init__(self, plan: AnswerPlan, emit: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._emit = emit
+        self._text = ""
+        self._given = 0
+
+    def feed(self, text: str) -> None:
+        """New text of the turn."""
+        self._text += text
+        self.finish(self._plan.shown(self._text))
+
+    def finish(self, answer: str) -> None:
+        """Pass on what was not yet of the answer, or of that much of it."""
+        new = answer[self._given :]
+        self._given += len(new)
+        if new:
+            self._emit(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +108,10 @@ class Asking:
         said = self._state.messages
         said.extend((*self._before, self._asked))
         while True:
-            plan = self._plan()
-            completion, text = await self._turn(plan)
+            prompt, messages = self._prompt()
+            plan = self._plan(prompt)
+            text = None if self._on_text is None else AnswerText(plan, self._on_text)
+            completion = await self._turn(prompt, messages, plan, text)
             try:
                 reply = plan.read(completion.text, completion.finish_reason == "length").answer
                 if not isinstance(reply, Calls):
@@ -102,58 +126,69 @@ class Asking:
                 await self._call(reply)
                 continue
             if text is not None:
-                text.finish()
+                text.finish(reply.text)
             message = Message("assistant", reply.text, self._question.place.agent)
             said.append(message)
             return Answered(value, (self._asked, *self._exchange, message))
 
-    def _plan(self) -> AnswerPlan:
-        """What the next turn's text may be: a call or an answer, or an answer only once there were calls enough."""
-        question = self._question
-        may_call = self._rounds < question.agent.tool_rounds and not self._toolbox.exhausted
-        choice = question.agent.tool_choice if self._rounds == 0 else "auto"
-        return plan_answer(
-            question.tools,
-            question.schema,
-            self._form,
-            choice=choice if may_call and question.tools else "none",
-            thinking=question.agent.thinking,
-        )
-
-    async def _turn(self, plan: AnswerPlan) -> tuple[Completion, AnswerText | None]:
-        question, state, footprint = self._question, self._state, self._footprint
+    def _prompt(self) -> tuple[str, tuple[Message, ...]]:
+        """The next turn's prompt, and the messages in it."""
+        footprint, question = self._footprint, self._question
         messages = (*self._before, self._asked, *self._exchange, *self._rejected)
-        text = None if self._on_text is None else AnswerText(plan, self._on_text)
-        try:
-            prompt = state.services.renderer.render(
+        with self._unless_rejected():
+            text = self._state.services.renderer.render(
                 footprint.model,
                 footprint.chat_template,
                 messages,
                 footprint.bos_text,
                 footprint.eos_text,
                 tools=question.tools,
-                thinking=plan.thinking,
+                thinking=question.agent.thinking,
             )
-            spec = TurnSpec(
-                model=footprint.model,
-                prompt=prompt,
-                max_tokens=question.max_tokens,
-                sampling=question.sampling,
-                grammar=plan.grammar,
-                grammar_after=plan.grammar_after,
-                stop=question.agent.stop,
-                session=self._session,
-                priority=question.agent.priority,
-                then=question.then,
-            )
-            completion = await state.turn(spec, question.place, messages, text.feed if text else None)
+        return text, messages
+
+    def _plan(self, prompt: str) -> AnswerPlan:
+        """What the next turn's text may be: a call or an answer, or an answer only once there were calls enough."""
+        question = self._question
+        may_call = self._rounds < question.agent.tool_rounds and not self._toolbox.exhausted
+        choice = question.agent.tool_choice if self._rounds == 0 else "auto"
+        return self._state.services.plans.of(
+            question.tools,
+            question.schema,
+            self._form,
+            prompt,
+            choice=choice if may_call and question.tools else "none",
+        )
+
+    async def _turn(
+        self, prompt: str, messages: tuple[Message, ...], plan: AnswerPlan, text: AnswerText | None
+    ) -> Completion:
+        question = self._question
+        spec = TurnSpec(
+            model=self._footprint.model,
+            prompt=prompt,
+            max_tokens=question.max_tokens,
+            sampling=question.sampling,
+            grammar=plan.grammar,
+            grammar_after=plan.grammar_after,
+            stop=question.agent.stop,
+            session=self._session,
+            priority=question.agent.priority,
+            then=question.then,
+        )
+        with self._unless_rejected():
+            return await self._state.turn(spec, question.place, messages, text.feed if text else None)
+
+    @contextmanager
+    def _unless_rejected(self) -> Iterator[None]:
+        """Where answers were rejected, the conversation with the errors fed back may be too long for the context, or of
+        a shape that the chat template refuses. What the caller has to know then is that the answers were invalid."""
+        try:
+            yield
         except (ContextOverflow, RequestInvalid) as error:
             if not self._attempts:
                 raise
-            # The conversation with the errors fed back is too long for the context, or of a shape that the chat
-            # template refuses. What the caller has to know is that the answers were invalid.
             raise self._invalid() from error
-        return completion, text
 
     async def _call(self, reply: Calls) -> None:
         self._rounds += 1

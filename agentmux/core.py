@@ -87,8 +87,10 @@ class Core:
             self.scheduler.end(turn, None if event.reason == "cancelled" else _completion(turn, event))
         elif isinstance(event, TurnFailed):
             self.scheduler.end(turn, from_code(event.error_code, event.message, event.numbers))
+        elif isinstance(event, TurnParked):
+            self.scheduler.parked_by_engine(turn)
         else:
-            assert isinstance(event, TurnStarted | TurnParked | TurnResumed)
+            assert isinstance(event, TurnStarted | TurnResumed)
 
     def _remove_reader(self) -> None:
         if self._fd is not None:

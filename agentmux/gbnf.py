@@ -5,9 +5,9 @@ contain raw control characters and lone surrogates (which no JSON parser takes b
 a grammar that does not parse, a recursive type with an underscore in its name refers to a rule that does not exist,
 and ``list[Any]`` raises KeyError. It also needs the native library to be loaded.
 
-What a grammar cannot say, or only at great length (``pattern``, number ranges, unique items, days of a month), is left
-out here and checked after generation. So a grammar accepts every answer that is valid as the model would write it, and
-little else; whitespace is bounded everywhere, so that a model cannot run away in it.
+What a grammar cannot say, or only at great length (unique items, ranges of fractions, multiples, patterns with
+look-around), is left out here and checked after generation. So a grammar accepts every answer that is valid as the
+model would write it, and little else; whitespace is bounded everywhere, so that a model cannot run away in it.
 """
 
 from __future__ import annotations
@@ -15,46 +15,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
+
+from agentmux.gbnf_rules import CANONICAL_NAMES, Rules, literal, string_rule, whole_numbers
+from agentmux.regular import Unsupported
 
 Schema = Mapping[str, Any]
 
 MAX_REPETITIONS = 1000
 """Bounds on items and characters above this are checked after generation: llama.cpp unrolls repetitions."""
-
-_HEX = "[0-9a-fA-F]"
-_YEAR = '("000" [1-9] | "00" [1-9] [0-9] | "0" [1-9] [0-9]{2} | [1-9] [0-9]{3})'
-_DATE = f'{_YEAR} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])'
-_TIME = '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
-_ZONE = '("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])?'
-
-_PRIMITIVES: Mapping[str, str] = MappingProxyType(
-    {
-        "ws": r'(" " | "\n" [ \t]{0,20})?',
-        # Control characters must be escaped in JSON; a surrogate stands for nothing, raw or escaped. llama.cpp takes
-        # bytes that are no UTF-8 for characters above U+10FFFF.
-        "char": r'[^"\\\x00-\x1F\x7F\uD800-\uDFFF\U00110000-\U003FFFFF] | "\\" (["\\/bfnrt] | "u" unit)',
-        "unit": f"[0-9a-cA-CefEF] {_HEX}{{3}} | [dD] [0-7] {_HEX}{{2}}",
-        "string": r'"\"" char* "\""',
-        "natural": '"0" | [1-9] [0-9]{0,15}',
-        "integer": '"-"? natural',
-        "fraction": '("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?',
-        "number": "integer fraction",
-        "positive-number": "natural fraction",
-        "boolean": '"true" | "false"',
-        "null": '"null"',
-        "value": "object | array | string | number | boolean | null",
-        "member": 'string ":" ws value',
-        "object": '"{" ws (member ("," ws member)* ws)? "}"',
-        "array": '"[" ws (value ("," ws value)* ws)? "]"',
-        "date": rf'"\"" {_DATE} "\""',
-        "time": rf'"\"" {_TIME} {_ZONE} "\""',
-        "date-time": rf'"\"" {_DATE} "T" {_TIME} {_ZONE} "\""',
-        "uuid": r'"\"" ' + ' "-" '.join(f"{_HEX}{{{n}}}" for n in (8, 4, 4, 4, 12)) + r' "\""',
-    }
-)
-_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{[0-9,]*\}|([a-z][a-z0-9-]*)')
 
 
 class UnsupportedSchema(Exception):
@@ -66,57 +35,56 @@ def schema_to_gbnf(schema: Schema) -> str:
 
     Raises UnsupportedSchema for references out of the document, unknown types, and schemas that nothing matches.
     """
-    return _Converter(schema).grammar()
+    rules = Rules()
+    return rules.grammar(add_schema(rules, schema))
+
+
+def add_schema(rules: Rules, schema: Schema, *, canonical: bool = False) -> str:
+    """The same as an expression over ``rules``, to be part of a larger grammar.
+
+    ``canonical``: spaced exactly as ``json.dumps`` does it, which is how chat templates write arguments.
+    """
+    return _Converter(schema, rules, canonical).expression()
 
 
 class _Converter:
-    """Holds the rules made so far. Methods return a GBNF expression for a part of the schema."""
+    """One schema document. Methods return a GBNF expression for a part of it."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, rules: Rules, canonical: bool) -> None:
         self._schema = schema
-        self._rules: dict[str, str] = {}
-        self._names: dict[str, str] = {}  # expression -> name of its rule, so that equal parts share one
+        self._rules = rules
+        self._canonical = canonical
         self._references: dict[str, str] = {}
+        # Inside brackets, behind a comma, behind a colon.
+        self._edge = "" if canonical else " ws "
+        self._gap = '" "' if canonical else "ws"
 
-    def grammar(self) -> str:
-        root = self._visit(self._schema)
-        used: dict[str, str] = {}
-        pending = [("root", root)]
-        while pending:
-            name, expression = pending.pop()
-            used[name] = expression
-            for match in _WORD.finditer(expression):
-                word = match[1]
-                if word and word not in used:
-                    pending.append((word, self._rules.get(word) or _PRIMITIVES[word]))
-        return "\n".join(f"{name} ::= {used[name]}" for name in sorted(used, key=lambda name: (name != "root", name)))
+    def expression(self) -> str:
+        return self._visit(self._schema)
 
     def _rule(self, expression: str) -> str:
-        if re.fullmatch(r"[a-z][a-z0-9-]*", expression):
-            return expression
-        if expression not in self._names:
-            name = f"r{len(self._rules)}"
-            self._names[expression] = name
-            self._rules[name] = expression
-        return self._names[expression]
+        return self._rules.add(expression)
 
     def _visit(self, schema: Any) -> str:
-        if schema is True:
-            return "value"
+        if schema is True or schema == {}:
+            return self._any_value("value")
         if not isinstance(schema, Mapping):
             raise UnsupportedSchema(f"nothing matches {json.dumps(schema)}")
         if "$ref" in schema:
             return self._reference(schema["$ref"])
         if "const" in schema:
-            return _literal(schema["const"])
+            return literal(schema["const"])
         if "enum" in schema:
-            return self._any(_literal(value) for value in schema["enum"])
+            return self._any(literal(value) for value in schema["enum"])
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 return self._any(self._visit(option) for option in schema[word])
         if "allOf" in schema:
             return self._visit(self._merged(schema))
         return self._typed(schema)
+
+    def _any_value(self, kind: str) -> str:
+        return CANONICAL_NAMES.get(kind, kind) if self._canonical else kind
 
     def _typed(self, schema: Schema) -> str:
         kind = schema.get("type")
@@ -130,27 +98,30 @@ class _Converter:
             return self._array(schema)
         if kind == "string":
             return self._string(schema)
-        if kind in ("integer", "number"):
+        if kind == "integer":
+            return self._integer(schema)
+        if kind == "number":
             positive = schema.get("minimum", schema.get("exclusiveMinimum", -1)) >= 0
-            return {"integer": "natural", "number": "positive-number"}[kind] if positive else kind
+            return "positive-number" if positive else "number"
         if kind in ("boolean", "null", "value"):
-            return kind
+            return self._any_value(kind)
         raise UnsupportedSchema(f"unknown type {kind!r}")
 
     def _any(self, options: Iterable[str]) -> str:
         distinct = list(dict.fromkeys(options))
         if not distinct:
             raise UnsupportedSchema("a choice without options")
+        # A number may be whole: the same text in two ways, where one will do.
+        if "number" in distinct:
+            distinct = [option for option in distinct if option not in ("integer", "natural", "positive-number")]
         return self._rule(" | ".join(distinct))
 
     def _reference(self, reference: str) -> str:
-        if reference in self._references:
-            return self._references[reference]
-        # The name comes before the visit, so that a type may refer to itself.
-        name = f"d{len(self._references)}"
-        self._references[reference] = name
-        self._rules[name] = self._visit(self._target(reference))
-        return name
+        if reference not in self._references:
+            # The name comes before the visit, so that a type may refer to itself.
+            name = self._references[reference] = self._rules.reserve()
+            self._rules.define(name, self._visit(self._target(reference)))
+        return self._references[reference]
 
     def _target(self, reference: str) -> Any:
         if not reference.startswith("#"):
@@ -180,56 +151,122 @@ class _Converter:
             return self._members(properties, frozenset(schema.get("required", ())))
         patterns: Schema = schema.get("patternProperties", {})
         values = next(iter(patterns.values()), schema.get("additionalProperties", "properties" not in schema))
-        if values is False:
-            return '"{" ws "}"'
-        key = self._visit({"type": "string", **schema["propertyNames"]}) if "propertyNames" in schema else "string"
-        member = self._rule(f'{key} ":" ws {self._rule(self._visit(values))}')
-        return f'"{{" ws ({member} ("," ws {member})* ws)? "}}"'
+        low, high = _bounds(schema, "minProperties", "maxProperties")
+        if values is False or high == 0:
+            return f'"{{" {self._edge} "}}"'
+        names = schema.get("propertyNames", {"type": "string"})
+        if patterns:
+            names = {"type": "string", **names, "pattern": next(iter(patterns))}
+        member = self._rule(f'{self._key(names)} ":" {self._gap} {self._rule(self._visit(values))}')
+        return self._listed("{", member, low, high, "}")
+
+    def _key(self, schema: Any) -> str:
+        """What names of members match: JSON has only strings there, so numbers and the like stand in quotes."""
+        resolved = self._target(schema["$ref"]) if "$ref" in schema else schema
+        if "enum" in resolved or "const" in resolved:
+            return self._any(literal(name) for name in _names(resolved))
+        if resolved.get("type") in ("integer", "number", "boolean"):
+            return rf'"\"" {self._rule(self._typed(resolved))} "\""'
+        for word in ("anyOf", "oneOf"):
+            if word in resolved:
+                return self._any(self._key(option) for option in resolved[word])
+        if resolved.get("type", "string") != "string":
+            raise UnsupportedSchema(f"names of members of type {resolved['type']!r}")
+        return self._rule(self._string(resolved))
+
+    def _listed(self, opening: str, item: str, low: int, high: int | None, closing: str) -> str:
+        more = _repetition(max(low - 1, 0), None if high is None else high - 1)
+        some = f'({item} ("," {self._gap} {item}){more} {self._edge}){"" if low else "?"}'
+        return f'"{opening}" {self._edge} {some} "{closing}"'
 
     def _members(self, properties: Mapping[str, Any], required: frozenset[str]) -> str:
         names = list(properties)
-        members = [self._rule(f'{_literal(name)} ":" ws {self._grouped(properties[name])}') for name in names]
+        members = [
+            self._rule(f'{literal(name)} ":" {self._gap} {self._rule(self._visit(properties[name]))}') for name in names
+        ]
 
         def rest(start: int) -> str:
-            parts = (
-                f'"," ws {members[i]}' if names[i] in required else f'("," ws {members[i]})?'
-                for i in range(start, len(names))
-            )
-            return " ".join(parts)
+            """What may follow once a member has been written; shared, so that its size stays linear."""
+            expression = ""
+            for i in reversed(range(start, len(names))):
+                mine = f'"," {self._gap} {members[i]}'
+                mine = mine if names[i] in required else f"({mine})?"
+                expression = f"{mine} {expression}".rstrip()
+            return expression
 
         # Members keep their order. Each that all before it may be left out can be the first, and then needs no comma.
         first_required = next((i for i, name in enumerate(names) if name in required), None)
         last_start = len(names) - 1 if first_required is None else first_required
         starts = " | ".join(f"{members[i]} {rest(i + 1)}".rstrip() for i in range(last_start + 1))
-        return f'"{{" ws ({starts}){"?" if first_required is None else ""} ws "}}"'
-
-    def _grouped(self, schema: Any) -> str:
-        return self._rule(self._visit(schema))
+        optional = "?" if first_required is None else ""
+        return f'"{{" {self._edge} ({starts}){optional} {self._edge} "}}"'
 
     def _array(self, schema: Schema) -> str:
-        if prefix := schema.get("prefixItems"):
-            return '"[" ws ' + ' "," ws '.join(self._grouped(item) for item in prefix) + ' ws "]"'
         low, high = _bounds(schema, "minItems", "maxItems")
+        if prefix := schema.get("prefixItems"):
+            return self._tuple([self._rule(self._visit(item)) for item in prefix], schema, low, high)
         if high == 0:
-            return '"[" ws "]"'
-        item = self._grouped(schema.get("items", True))
-        more = _repetition(max(low - 1, 0), None if high is None else high - 1)
-        return f'"[" ws ({item} ("," ws {item}){more} ws){"" if low else "?"} "]"'
+            return f'"[" {self._edge} "]"'
+        return self._listed("[", self._rule(self._visit(schema.get("items", True))), low, high, "]")
+
+    def _tuple(self, prefix: list[str], schema: Schema, low: int, high: int | None) -> str:
+        """Items with places of their own; the last of them may be left out, or more may follow."""
+        # A schema that says nothing of how many there are means all of the prefix.
+        least = min(low, len(prefix)) if "minItems" in schema else len(prefix)
+        inner = ""
+        if "items" in schema and schema["items"] is not False and (high is None or high > len(prefix)):
+            item = self._rule(self._visit(schema["items"]))
+            more = _repetition(max(low - len(prefix), 0), None if high is None else high - len(prefix))
+            inner = f'("," {self._gap} {item}){more}'
+        for i in reversed(range(len(prefix))):
+            comma = f'"," {self._gap} ' if i else ""
+            inner = f"{comma}{prefix[i]} {inner}".rstrip()
+            inner = inner if i < least else f"({inner})?"
+        return f'"[" {self._edge} {inner} {self._edge} "]"'
+
+    def _integer(self, schema: Schema) -> str:
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if (above := schema.get("exclusiveMinimum")) is not None:
+            low = max(int(above) + 1, low if low is not None else int(above) + 1)
+        if (below := schema.get("exclusiveMaximum")) is not None:
+            high = min(int(below) - 1, high if high is not None else int(below) - 1)
+        if low is None and high is None:
+            return "integer"
+        expression = whole_numbers(low, high)
+        if not expression:
+            raise UnsupportedSchema(f"no whole number is at least {low} and at most {high}")
+        return self._rule(expression)
 
     def _string(self, schema: Schema) -> str:
-        if (form := re.sub(r"^uuid[1-8]$", "uuid", schema.get("format", ""))) in ("date", "time", "date-time", "uuid"):
+        if (form := re.sub(r"^uuid[1-8]$", "uuid", schema.get("format", ""))) in _FORMATS:
             return form
         low, high = _bounds(schema, "minLength", "maxLength")
-        return "string" if (low, high) == (0, None) else rf'"\"" char{_repetition(low, high)} "\""'
+        if "pattern" in schema:
+            try:
+                return string_rule(self._rules, schema["pattern"], low, high)
+            except Unsupported:
+                pass  # checked afterwards
+        if (low, high) == (0, None):
+            return "string"
+        # Of bytes, the length is that of UTF-8.
+        character = "ascii" if schema.get("format") == "binary" else "char"
+        return rf'"\"" {character}{_repetition(low, high)} "\""'
 
 
-_IMPLIED: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "object": frozenset({"properties", "additionalProperties", "patternProperties", "required"}),
-        "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
-        "string": frozenset({"pattern", "minLength", "maxLength"}),
-    }
-)
+_FORMATS = frozenset({"date", "time", "date-time", "uuid", "duration", "decimal", "complex", "ipv4", "ipv6"})
+_IMPLIED: Mapping[str, frozenset[str]] = {
+    "object": frozenset({"properties", "additionalProperties", "patternProperties", "required"}),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "string": frozenset({"pattern", "minLength", "maxLength", "format"}),
+}
+
+
+def _names(schema: Schema) -> list[str]:
+    """The given values that names of members can stand for: where numbers are meant, they are read out of text; where
+    a value may be of several types, pydantic takes text for text."""
+    values = schema.get("enum", [schema.get("const")])
+    numbers = schema.get("type") in ("integer", "number")
+    return [v if isinstance(v, str) else json.dumps(v) for v in values if isinstance(v, str) or numbers]
 
 
 def _bounds(schema: Schema, low: str, high: str) -> tuple[int, int | None]:
@@ -239,8 +276,3 @@ def _bounds(schema: Schema, low: str, high: str) -> tuple[int, int | None]:
 
 def _repetition(low: int, high: int | None) -> str:
     return "*" if (low, high) == (0, None) else f"{{{low},{'' if high is None else high}}}"
-
-
-def _literal(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

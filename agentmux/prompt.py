@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 from agentmux.agent import Agent
 from agentmux.calls import UNIFORM, CallFormat, plain_messages
 from agentmux.calls import describe as probe_template
-from agentmux.calls.answer import reasoning_state
-from agentmux.engine.base import Footprint
 from agentmux.errors import ModelUnsupported, RequestInvalid
 from agentmux.messages import Message
 from agentmux.schema import OutputSchema
@@ -74,8 +74,14 @@ class ChatRenderer:
             return "\n\n".join(message["content"] for message in plain) + "\n\n"
         compiled = self._compiled(model, template, bos, eos)
         try:
+            variables = _variables(compiled.form, thinking)
             plain, described = plain_messages(messages, tools, compiled.form)
-            return compiled.render(plain, described, **_variables(compiled.form, thinking))
+            text = compiled.render(plain, described, **variables)
+            if all(message["content"].strip() in text for message in plain if message["role"] == "system"):
+                return text
+            # Some templates show system messages in some conversations only, such as those that end with a question.
+            plain, described = plain_messages(messages, tools, replace(compiled.form, system_role=False))
+            return compiled.render(plain, described, **variables)
         except RequestInvalid:
             raise
         # Templates are programs from a model file: they can raise whatever they like.
@@ -86,16 +92,35 @@ class ChatRenderer:
             ) from error
 
 
-def describe(renderer: ChatRenderer, footprint: Footprint) -> CallFormat:
+class Templated(Protocol):
+    """What a loaded model's footprint says of its chat template."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def bos_text(self) -> str: ...
+    @property
+    def eos_text(self) -> str: ...
+
+
+def describe(renderer: ChatRenderer, footprint: Templated) -> CallFormat:
     """How a loaded model writes calls and reasoning; remembered by the renderer."""
     return renderer.form(footprint.model, footprint.chat_template, footprint.bos_text, footprint.eos_text)
 
 
 def _variables(form: CallFormat, thinking: bool | None) -> dict[str, Any]:
-    reasoning_state(form, thinking)  # whether it can be asked
-    if thinking is None or form.reasoning is None or form.reasoning.switch is None:
+    """What to ask of the template. Raises RequestInvalid if it cannot be asked."""
+    marks = form.reasoning
+    if thinking is None or (marks is None and not thinking):
         return {}
-    return {form.reasoning.switch: thinking}
+    if marks is not None and marks.switch is not None:
+        return {marks.switch: thinking}
+    if marks is not None and marks.default == ("open" if thinking else "off"):
+        return {}  # it is so in any case
+    what = "no reasoning" if marks is None else "no switch for its reasoning"
+    raise RequestInvalid(f"thinking={thinking} was asked of a model whose chat template knows {what}")
 
 
 class _Template:
@@ -107,9 +132,10 @@ class _Template:
 
         try:
             self._prompting = Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos)
-            self._closing = Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos, add_generation_prompt=False)
         except Exception as error:
             raise ModelUnsupported(f"the chat template of model {model} is broken: {error}") from error
+        self._closing = copy.copy(self._prompting)  # the compiled template is shared
+        self._closing.add_generation_prompt = False
         self.form = probe_template(self.render, template)
 
     def render(self, messages: Any, tools: Any = None, generation: bool = True, **variables: Any) -> str:

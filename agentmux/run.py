@@ -20,13 +20,14 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from agentmux.calls import AnswerPlans
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
 from agentmux.engine.base import Footprint
 from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
-from agentmux.log import get_logger
+from agentmux.log import bound, get_logger
 from agentmux.messages import (
     Completion,
     Event,
@@ -66,6 +67,7 @@ class Services:
     renderer: ChatRenderer = field(default_factory=ChatRenderer)
     schemas: OutputSchemas = field(default_factory=OutputSchemas)
     toolsets: Toolsets = field(default_factory=Toolsets)
+    plans: AnswerPlans = field(default_factory=AnswerPlans)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
     """[session's name, agent, model] conversations that are kept from run to run."""
@@ -216,7 +218,8 @@ class RunState:
         turn = self.services.turn(spec, self.id, place.agent, watch if watched else self.emit, place.span)
         self._under_way[turn] = spec.max_tokens
         try:
-            return await self.services.complete(turn)
+            with bound(turn=turn.id):
+                return await self.services.complete(turn)
         except EngineError as error:
             raise self._over.get(turn, error) from None
         finally:

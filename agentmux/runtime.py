@@ -207,10 +207,18 @@ class Runtime:
     ) -> RunResult[T]: ...
     @overload
     async def run(
-        self, target: Callable[[], AsksOnce[T]], prompt: str, /, *, limits: Limits | None = None
+        self,
+        target: Callable[[], AsksOnce[T]],
+        prompt: str,
+        /,
+        *,
+        limits: Limits | None = None,
+        session: str | None = None,
     ) -> RunResult[T]: ...
     @overload
-    async def run(self, target: AsksOnce[T], prompt: str, /, *, limits: Limits | None = None) -> RunResult[T]: ...
+    async def run(
+        self, target: AsksOnce[T], prompt: str, /, *, limits: Limits | None = None, session: str | None = None
+    ) -> RunResult[T]: ...
     @overload
     async def run(
         self, target: Callable[[], AsksOther] | AsksOther, prompt: str, /, *, limits: Limits | None = None

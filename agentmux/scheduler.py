@@ -1,83 +1,113 @@
-"""The queue, and the one coroutine that moves turns out of it: into the engine, or to their end.
+"""The queue, and the one coroutine that moves turns out of it: into the engine, off it for a while, or to their end.
 
-What is decided, and why so, stands in ``agentmux.policy`` (order) and ``agentmux.admission`` (slots and bytes); both
-are pure. Here is what acts:
+What is decided, and why so, stands in ``agentmux.policy`` (order, time slices, look-ahead) and ``agentmux.admission``
+(slots and bytes); both are pure. Here is what acts:
 
-- The coroutine sleeps until a submission, an end or the next deadline, on a clock that it is given; it never polls.
+- The coroutine sleeps until a submission, an end, a park or the next deadline, on a clock that it is given; it never
+  polls. A step looks at a few turns of each model, however many wait.
 - Between taking a turn out of the queue and handing it to the engine nothing awaits, so no cancellation can come
   between the two and leave a lease without a turn.
-- A turn ends in one place, ``Scheduler.end``, whoever asks for it. That place alone gives leases back, so a caller that
-  is cancelled, or is cancelled twice, or gives up waiting, cannot leak one: the engine's event still comes there.
-- A turn in the engine is not called ended before the engine says so; its slot is really taken until then.
+- A turn ends in one place, ``Scheduler.end``, whoever asks for it. That place alone gives leases back for good, so a
+  caller that is cancelled, or is cancelled twice, or gives up waiting, cannot leak one: the engine's event still comes
+  there.
+- A turn in the engine is not called ended, or parked, before the engine says so; its slot is really taken until then.
+  A parked turn has no lease: its slot is free, and its KV cache lies in memory that admission does not give away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-from itertools import islice
+from collections.abc import Callable
+from typing import TypeAlias
 
 from agentmux import admission
 from agentmux.admission import Ledger, Refuse, Request, Wait
 from agentmux.clock import Clock, within
-from agentmux.engine.base import Engine, TurnRequest
-from agentmux.errors import AgentmuxError, EngineError, QueueTimeout
+from agentmux.engine.base import Engine
+from agentmux.errors import AgentmuxError, EngineError, ModelNotFound, QueueFull, QueueTimeout
 from agentmux.log import get_logger
 from agentmux.messages import Completion
 from agentmux.models import known
 from agentmux.policy import Decision, Policy, Snapshot, Waiting, plan, residents_after
+from agentmux.policy.accounts import Accounts, ServiceTimes
+from agentmux.policy.held import Held, HeldTurns, request_of
+from agentmux.policy.lookahead import LookAhead
+from agentmux.policy.queues import Backlog, Queued
 from agentmux.turn import Turn
 
-__all__ = ["Decision", "Policy", "Scheduler", "Snapshot", "Waiting", "plan", "residents_after"]
+__all__ = ["Decide", "Policy", "Scheduler"]
+
+Decide: TypeAlias = Callable[[Snapshot, float, Policy], Decision]
+
+_SPEED_AGE_S = 1.0
+"""Seconds for which the engine's figure of the link's speed is used before it is asked again."""
 
 
 class Scheduler:
     """Holds the queue, and moves turns into the engine and to their ends.
 
     All methods must be called on the event loop. ``run`` must be running for turns to be admitted.
+
+    Args:
+        engine: what computes.
+        ledger: models and leases; models may be added to it and removed (see ``retire``) at any time.
+        clock: the source of time.
+        policy: bounds of the decisions.
+        decide: the decision; another one than ``agentmux.policy.plan`` for comparisons.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        ledger: Ledger,
-        clock: Clock,
-        policy: Policy | None = None,
+        self, engine: Engine, ledger: Ledger, clock: Clock, policy: Policy | None = None, decide: Decide = plan
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._clock = clock
         self._policy = policy or Policy()
+        self._decide = decide
         self._log = get_logger("agentmux.scheduler")
-        self._queues: dict[str, dict[int, tuple[Turn, Waiting]]] = {}
-        self._active: dict[int, tuple[Turn, admission.Lease]] = {}
-        self._deadlines: list[tuple[float, int, Turn]] = []
+        self._backlog: Backlog[Turn] = Backlog()
+        self._held = HeldTurns()
+        self._accounts = Accounts()
+        self._times = ServiceTimes()
+        self._ahead = LookAhead()
         self._residents: dict[str, float] = {}
-        self._successors: dict[str, str] = {}
-        self._current: str | None = None
-        self._hint: str | None = None
+        self._claimant: str | None = None
+        self._passed = False
+        self._speed = 0.0
+        self._speed_asked_s: float | None = None
+        self._slice_s: float | None = None  # when turns are to be parked if nothing else happens
         self._submitted = 0
+        self._admitted = 0
         self._considered = 0  # the last submission that a plan has seen
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._draining = False
         self._closed = False
         self._closed_by: Exception | None = None
         self.ends: dict[str, int] = {"finished": 0, "cancelled": 0, "failed": 0}
         """[end] turns that came to it."""
+        self.parks = 0
+        """Times that a turn was parked."""
 
     @property
     def queued(self) -> int:
         """Turns that wait for admission."""
-        return sum(len(queue) for queue in self._queues.values())
+        return len(self._backlog)
 
     @property
     def active(self) -> int:
-        """Turns in the engine."""
-        return len(self._active)
+        """Turns that have a slot in the engine."""
+        return len(self._held) - self._held.parked
+
+    @property
+    def parked(self) -> int:
+        """Turns that have made way for another model and wait to go on."""
+        return self._held.parked
 
     def turn(self, turn: int) -> Turn | None:
-        """The turn of this id, if the engine has it."""
-        held = self._active.get(turn)
-        return held[0] if held else None
+        """The turn of this id, if the engine has it, parked or not."""
+        held = self._held.get(turn)
+        return held.turn if held else None
 
     async def complete(self, turn: Turn, grace_s: float = 5.0) -> None:
         """Submit ``turn`` and return once it has ended, whichever way.
@@ -95,42 +125,51 @@ class Scheduler:
 
     def submit(self, turn: Turn) -> None:
         """Queue a turn. One that is refused ends as failed, with ModelNotFound, NeverFits, ContextOverflow, QueueFull
-        or EngineError (closed) as its error."""
+        (its ``numbers`` say in ``retry_after_s`` when to try again; 0: unknown) or EngineError (closed, draining) as
+        its error."""
         try:
             if self._closed:
                 raise EngineError(str(self._closed_by or "the runtime is closed"))
+            if self._draining:
+                raise EngineError("the runtime is being closed: it finishes what it has, and takes no new turns")
             position, reason = self._place(turn)
         except AgentmuxError as error:
             self.end(turn, error)
             return
-        now_s = self._clock.now()
+        now_s, spec = self._clock.now(), turn.spec
         self._submitted += 1
-        waiting = Waiting(turn.id, self._submitted, now_s)
-        self._queues.setdefault(turn.spec.model, {})[turn.id] = (turn, waiting)
-        if turn.spec.queue_wait_s is not None:
-            heapq.heappush(self._deadlines, (now_s + turn.spec.queue_wait_s, turn.id, turn))
+        account = self._accounts.of(turn.run)
+        if account.last_model is not None:
+            self._ahead.successors.learn(account.last_model, spec.model)
+        entry = Queued(turn.id, self._submitted, now_s, spec.priority, account, turn)
+        self._backlog.add(spec.model, entry, None if spec.queue_wait_s is None else now_s + spec.queue_wait_s)
         turn.queue(now_s, position, reason)
         self._wake.set()
 
     def _place(self, turn: Turn) -> tuple[int, str]:
         """Position and reason to wait of a turn that is about to be queued. Raises why it may not be."""
-        request = Request(known(turn.spec.model, self._ledger.snapshot(0).footprints), turn.spec.prompt_tokens)
+        request = Request(known(turn.spec.model, self._ledger.models), turn.spec.prompt_tokens)
         queued = self.queued
-        verdict = admission.decide(self._ledger.snapshot(queued), request)
+        verdict = self._verdict(request, queued)
         if isinstance(verdict, Refuse) and queued:
             # What came before in this same step of the loop may only look as if it had to wait.
-            self._step()
+            self.step()
             queued = self.queued
-            verdict = admission.decide(self._ledger.snapshot(queued), request)
+            verdict = self._verdict(request, queued)
         if isinstance(verdict, Refuse):
+            if isinstance(verdict.error, QueueFull):
+                self._times.refused(self._ledger.snapshot(0).queue_limit)
             raise verdict.error
         return queued + 1, verdict.reason if isinstance(verdict, Wait) else ""
+
+    def _verdict(self, request: Request, queued: int) -> admission.Admit | Wait | Refuse:
+        return admission.decide(self._ledger.snapshot(queued, self._times.retry_after_s(self.active)), request)
 
     def cancel(self, turn: Turn) -> None:
         """End a turn: at once if it waits, between two steps if the engine has it. No effect on one that has ended."""
         if turn.has_ended:
             return
-        if turn.id in self._active:
+        if self._held.get(turn.id):
             try:
                 self._engine.cancel(turn.id)
             except AgentmuxError as error:  # a closed engine has no turns any more
@@ -144,7 +183,7 @@ class Scheduler:
 
         Leaves the queue, gives back the slot, tells whoever waits. No effect on a turn that has ended.
         """
-        self._unqueue(turn)
+        self._backlog.remove(turn.id)
         if isinstance(outcome, Completion):
             ended = turn.finish(outcome)
         else:
@@ -152,9 +191,56 @@ class Scheduler:
         if not ended:
             return
         self.ends[turn.state] += 1
-        if held := self._active.pop(turn.id, None):
-            self._ledger.give_back(held[1])
+        if held := self._held.pop(turn.id):
+            self._let_go(held, outcome)
         self._wake.set()
+
+    def _let_go(self, held: Held, outcome: Completion | Exception | None) -> None:
+        turn, model, tokens = held.turn, held.turn.spec.model, None
+        if isinstance(outcome, Completion):
+            numbers = outcome.stats
+            tokens = numbers.prompt_tokens - numbers.reused_tokens + numbers.generated_tokens
+            if turn.admitted_s is not None:
+                self._times.took(self._clock.now() - turn.admitted_s - turn.parked_s)
+        held.account.end(turn, tokens)
+        held.account.last_model = model
+        self._ahead.ended((model, turn.spec.then))
+        if held.lease is not None:
+            self._ledger.give_back(held.lease)
+
+    def parked_by_engine(self, turn: Turn) -> None:
+        """The engine has taken the turn off its slot."""
+        held = self._held.get(turn.id)
+        if held is None or held.lease is None:
+            return
+        self._ledger.give_back(held.lease)
+        self._held.park(held)
+        self.parks += 1
+        turn.park(self._clock.now())
+        self._wake.set()
+
+    def retire(self, model: str) -> None:
+        """A model is about to be unloaded: its turns that wait end with ModelNotFound, those in the engine as
+        cancelled, as soon as it says so; new ones are refused. Raises ModelNotFound if there is none of that name."""
+        self._ledger.remove(known(model, self._ledger.models))
+        self._ahead.successors.forget(model)
+        for entry in self._backlog.of(model):
+            self.end(entry.what, ModelNotFound(f"model {model} was unloaded while the turn waited"))
+        for held in self._held:
+            if held.turn.spec.model == model:
+                self.cancel(held.turn)
+
+    def forget_run(self, run: str) -> None:
+        """The run has ended: what it has had is of no interest any more."""
+        self._accounts.forget(run)
+
+    async def drain(self) -> None:
+        """Refuse new turns from now on, and return once those there are have ended. ``run`` must be running."""
+        self._draining = True
+        self._wake.set()
+        while self._held or self.queued:
+            self._idle.clear()
+            await self._idle.wait()
 
     def close(self, error: Exception | None = None) -> None:
         """End every turn there still is, as cancelled or, given an error, as failed; refuse all that follow.
@@ -162,114 +248,152 @@ class Scheduler:
         For turns in the engine, call it after the engine was closed and its last events were dispatched.
         """
         self._closed, self._closed_by = True, self._closed_by or error
-        waiting = [turn for queue in self._queues.values() for turn, _ in queue.values()]
-        for turn in [*waiting, *(turn for turn, _ in self._active.values())]:
+        waiting = [entry.what for model in list(self._backlog.models) for entry in self._backlog.of(model)]
+        for turn in [*waiting, *(held.turn for held in self._held)]:
             self.end(turn, error)
         self._wake.set()
+        self._idle.set()
 
     async def run(self) -> None:
         """Admit turns until ``close``: wakes on a submission, on a turn's end and at the next deadline."""
         while not self._closed:
             self._wake.clear()
-            self._step()
-            deadline_s = self._next_deadline()
-            timer = None if deadline_s is None else self._clock.call_at(deadline_s, self._wake.set)
+            self.step()
+            if not self._held and not self._backlog:
+                self._idle.set()
+            wake_s = self.wake_s
+            timer = None if wake_s is None else self._clock.call_at(wake_s, self._wake.set)
             try:
                 await self._wake.wait()
             finally:
                 if timer:
                     timer.cancel()
 
-    def _step(self) -> None:
-        """Admit what can be, then give up on what has waited too long (which wakes the coroutine for another step)."""
+    @property
+    def wake_s(self) -> float | None:
+        """The second at which there is something to do even if nothing happens; None if there is not."""
+        times = [second for second in (self._backlog.next_deadline_s(), self._slice_s) if second is not None]
+        return min(times, default=None)
+
+    def step(self) -> None:
+        """Do what is due, as ``run`` does it; then give up on what has waited too long (which wakes ``run`` again)."""
         now_s = self._clock.now()
-        decision = plan(self._snapshot(), now_s, self._policy)
+        decision = self._decide(self._snapshot(now_s), now_s, self._policy)
+        self._claimant, self._passed, self._slice_s = decision.claimant, decision.passed, decision.wake_s
+        for turn in decision.park:
+            self._park(turn)
         for turn, reason in decision.waits.items():
-            if held := self._waiting(turn):
-                held.wait_reason = reason
+            if entry := self._backlog.get(turn):
+                entry.what.wait_reason = reason
         for turn in decision.admit:
-            if held := self._waiting(turn):
-                self._admit(held, now_s)
+            self._start(turn, now_s)
+        for turn, error in decision.refuse.items():
+            if entry := self._backlog.get(turn):
+                self.end(entry.what, error)
+            elif held := self._held.get(turn):
+                self.cancel(held.turn)
         self._considered = self._submitted
         self._prefetch(decision.prefetch)
-        self._expire(now_s)
+        for entry in self._backlog.expired(now_s):
+            self._expire(entry.what, now_s)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, now_s: float) -> Snapshot:
         capacity = self._ledger.snapshot(self.queued)
-        # As many as can start, and one more, which is then told why it cannot.
-        waiting = {
-            model: [entry for _, entry in islice(queue.values(), capacity.footprints[model].slots + 1)]
-            for model, queue in self._queues.items()
-        }
-        return Snapshot(capacity, waiting, self._residents, self._current, self._successors)
+        overdue_before_s = now_s - self._policy.max_wait_s
+        waiting: dict[str, list[Waiting]] = {}
+        for model in {*self._backlog.models, *self._held.parked_models}:
+            if model not in self._ledger.models:
+                continue  # it is about to be unloaded, and its parked turns to be cancelled
+            # As many as can start, and one more, which is then told why it cannot. What cannot start now cannot in this
+            # step: nothing that is decided in it makes room at once.
+            can = isinstance(admission.decide(capacity, Request(model, in_queue=True)), admission.Admit)
+            count = 1 + (capacity.footprints[model].slots - capacity.active.get(model, 0) if can else 0)
+            entries = self._backlog.first(model, count, overdue_before_s)
+            if parked := self._held.waiting(model):
+                entries = sorted([*parked, *entries], key=lambda entry: -entry.priority)
+            waiting[model] = entries
+        return Snapshot(
+            capacity,
+            waiting,
+            self._residents,
+            self._held.running(),
+            self._upload_speed(now_s) if waiting else 0.0,
+            self._claimant,
+            self._passed,
+            self._ahead.hint,
+        )
 
-    def _waiting(self, turn: int) -> Turn | None:
-        return next((queue[turn][0] for queue in self._queues.values() if turn in queue), None)
+    def _upload_speed(self, now_s: float) -> float:
+        if self._speed_asked_s is None or now_s - self._speed_asked_s >= _SPEED_AGE_S:
+            self._speed_asked_s = now_s
+            self._speed = self._engine.stats().upload_bytes_per_s
+        return self._speed
 
-    def _admit(self, turn: Turn, now_s: float) -> None:
-        spec = turn.spec
-        if self._queues[spec.model][turn.id][1].order <= self._considered and not turn.wait_reason:
+    def _start(self, turn: int, now_s: float) -> None:
+        """Hand a queued turn to the engine, or let a parked one go on."""
+        active = self._ledger.snapshot(0).active
+        if entry := self._backlog.get(turn):
+            model, started = entry.what.spec.model, self._admit(entry, now_s)
+        elif held := self._held.get(turn):
+            model, started = held.turn.spec.model, self._resume(held, now_s)
+        else:
+            return  # what was started just before it has ended it
+        if started:
+            self._residents = residents_after(self._residents, active, model, now_s)
+            self._ahead.started(model)
+
+    def _admit(self, entry: Queued[Turn], now_s: float) -> bool:
+        turn, spec, account = entry.what, entry.what.spec, entry.account
+        if entry.order <= self._considered and not turn.wait_reason:
             turn.wait_reason = f"waiting behind other turns of model {spec.model}"
-        self._unqueue(turn)
-        residents = residents_after(self._residents, self._ledger.snapshot(0).active, spec.model, now_s)
-        lease = self._ledger.grant(turn.id, spec.model)
-        self._active[turn.id] = (turn, lease)
+        self._backlog.remove(turn.id)
+        self._times.made_room()
+        self._held.add(Held(turn, entry.order, account, self._ledger.grant(turn.id, spec.model)))
+        account.under_way.add(turn)
+        self._admitted += 1
+        account.served = self._admitted
         try:
-            self._engine.submit(
-                TurnRequest(
-                    turn=turn.id,
-                    model=spec.model,
-                    prompt=spec.prompt,
-                    max_tokens=spec.max_tokens,
-                    sampling=spec.sampling,
-                    grammar=spec.grammar,
-                    stop=spec.stop,
-                    ignore_eos=spec.ignore_eos,
-                    session=spec.session,
-                    fork=spec.fork,
-                    grammar_after=spec.grammar_after,
-                    logprobs=spec.logprobs,
-                )
-            )
+            self._engine.submit(request_of(turn))
         # Whatever an engine raises belongs to this turn: it must reach whoever waits, and not end the scheduler.
         except Exception as error:
             self.end(turn, error)
-            return
-        if self._current not in (None, spec.model):
-            self._successors[str(self._current)] = spec.model
-        self._residents, self._current = residents, spec.model
-        if self._hint == spec.model:
-            self._hint = None
+            return False
         self._log.debug("turn admitted", turn=turn.id, run=turn.run, agent=turn.agent, model=spec.model)
         turn.admit(now_s)
+        return True
 
-    def _prefetch(self, model: str | None) -> None:
-        if model is None or model == self._hint:
-            return
-        self._hint = model
+    def _resume(self, held: Held, now_s: float) -> bool:
+        turn = held.turn
+        self._held.resume(held, self._ledger.grant(turn.id, turn.spec.model))
         try:
-            self._engine.prefetch(model)
+            self._engine.resume(turn.id)
+        except Exception as error:
+            self.end(turn, error)
+            return False
+        self._log.debug("turn resumed", turn=turn.id, run=turn.run, agent=turn.agent, model=turn.spec.model)
+        turn.resume(now_s)
+        return True
+
+    def _park(self, turn: int) -> None:
+        try:
+            self._engine.park(turn)
+        except AgentmuxError as error:  # a closed engine has no turns any more; they are about to end
+            self._log.debug("park failed", turn=turn, error=str(error))
+            return
+        if held := self._held.get(turn):
+            held.leaving = True
+
+    def _prefetch(self, waiting: str | None) -> None:
+        hint = self._ahead.hinted(waiting, self._held.uses(), self._ledger.models)
+        if hint is None:
+            return
+        try:
+            self._engine.prefetch(hint)
         except AgentmuxError as error:  # a hint that fails costs time, nothing else
-            self._log.debug("prefetch failed", model=model, error=str(error))
+            self._log.debug("prefetch failed", model=hint, error=str(error))
 
-    def _next_deadline(self) -> float | None:
-        # Most turns start long before their deadline; without this, theirs would be kept until then.
-        if len(self._deadlines) > 2 * self.queued + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[2].state == "queued"]
-            heapq.heapify(self._deadlines)
-        while self._deadlines and self._deadlines[0][2].state != "queued":
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
-
-    def _expire(self, now_s: float) -> None:
-        while (deadline_s := self._next_deadline()) is not None and deadline_s <= now_s:
-            turn = heapq.heappop(self._deadlines)[2]
-            waited_s = now_s - turn.arrived_s
-            why = f": {turn.wait_reason}" if turn.wait_reason else ""
-            message = f"turn of model {turn.spec.model} was not admitted within {waited_s:.1f} s{why}"
-            self.end(turn, QueueTimeout(message, waited_s=waited_s, queued=self.queued))
-
-    def _unqueue(self, turn: Turn) -> None:
-        queue = self._queues.get(turn.spec.model, {})
-        if queue.pop(turn.id, None) and not queue:
-            del self._queues[turn.spec.model]
+    def _expire(self, turn: Turn, now_s: float) -> None:
+        waited_s = now_s - turn.arrived_s
+        why = f": {turn.wait_reason}" if turn.wait_reason else ""
+        message = f"turn of model {turn.spec.model} was not admitted within {waited_s:.1f} s{why}"
+        self.end(turn, QueueTimeout(message, waited_s=waited_s, queued=self.queued))

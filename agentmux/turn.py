@@ -20,7 +20,7 @@ from agentmux.messages import (
 )
 from agentmux.sampling import SamplingParams
 
-TurnState = Literal["new", "queued", "active", "finished", "cancelled", "failed"]
+TurnState = Literal["new", "queued", "active", "parked", "finished", "cancelled", "failed"]
 ENDS: frozenset[TurnState] = frozenset({"finished", "cancelled", "failed"})
 
 
@@ -58,7 +58,8 @@ class TurnSpec:
 
 
 class Turn:
-    """The state of one call. It moves ``new -> queued -> active`` and into exactly one of ``ENDS``, or there directly.
+    """The state of one call. It moves ``new -> queued -> active`` and into exactly one of ``ENDS``, or there directly;
+    from ``active`` to ``parked`` and back any number of times.
 
     The scheduler moves it; whoever asked waits for ``ended``. Each step is reported to ``emit``.
     """
@@ -75,10 +76,24 @@ class Turn:
         self.arrived_s = 0.0
         self.admitted_s: float | None = None
         self.wait_reason = ""
+        self.parks = 0
+        """How often it had to make way for another model."""
+        self.parked_s = 0.0
+        """Seconds that it spent parked."""
+        self.computed_tokens = 0
+        """Of prompt and answer, so far: without the first part of the prompt that the engine reports, since how much of
+        that came from a KV cache is known only in the end."""
         self.completion: Completion | None = None
         self.error: Exception | None = None
         self.ended = asyncio.Event()
         self._emit = emit
+        self._prefilled: int | None = None
+        self._since_s = 0.0
+
+    @property
+    def since_s(self) -> float:
+        """Second at which it was admitted, or last parked or resumed."""
+        return self._since_s
 
     @property
     def has_ended(self) -> bool:
@@ -113,17 +128,32 @@ class Turn:
     def admit(self, now_s: float) -> None:
         """The engine has it."""
         self.state = "active"
-        self.admitted_s = now_s
+        self.admitted_s = self._since_s = now_s
         waited_s = now_s - self.arrived_s
         self._emit(TurnAdmitted(self.run, self.agent, self.span, self.id, self.spec.model, waited_s, self.wait_reason))
 
+    def park(self, now_s: float) -> None:
+        """It has made way for another model."""
+        self.state = "parked"
+        self.parks += 1
+        self._since_s = now_s
+
+    def resume(self, now_s: float) -> None:
+        """It goes on."""
+        self.state = "active"
+        self.parked_s += now_s - self._since_s
+        self._since_s = now_s
+
     def progress(self, done_tokens: int, total_tokens: int) -> None:
         """So much of its prompt has been computed."""
+        self.computed_tokens += 0 if self._prefilled is None else max(0, done_tokens - self._prefilled)
+        self._prefilled = done_tokens
         self._emit(PrefillProgressed(self.run, self.agent, self.span, self.id, done_tokens, total_tokens))
 
     def stream(self, text: str) -> None:
-        """New text of its answer."""
+        """New text of its answer, which counts as one token: the engine reports each as soon as it makes text."""
         if text:
+            self.computed_tokens += 1
             self._emit(TextStreamed(self.run, self.agent, self.span, self.id, text))
 
     def finish(self, completion: Completion) -> bool:

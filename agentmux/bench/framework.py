@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
+import importlib
 import inspect
 import tempfile
 import time
@@ -113,10 +113,11 @@ async def _bench(settings: Settings, command: tuple[str, ...], tell: Callable[[s
             contenders[JOURNALED] = await _agentmux(stack, settings, journal=folder / "journal.db")
         if not settings.baseline:
             missing = "it was not asked for"
-        elif importlib.util.find_spec("langgraph") is None:
-            missing = "langgraph is not installed (pip install 'agentmux[bench]')"
         else:
-            contenders[LANGGRAPH] = _langgraph()
+            try:
+                contenders[LANGGRAPH] = _langgraph()
+            except ImportError as error:
+                missing = f"it cannot be imported: {error}; pip install 'agentmux[bench]'"
         timings = await _timings(contenders, settings, tell)
     tell("memory")
     return FrameworkReport(
@@ -145,16 +146,16 @@ async def _agentmux(stack: AsyncExitStack, settings: Settings, **more: Any) -> A
 
 
 def _langgraph() -> Ask:
-    # Optional, and slow to import.
-    from langgraph.graph import END, START, StateGraph  # type: ignore[import-not-found, unused-ignore]
+    # Optional, and slow to import; by name, because type checkers would miss it where it is not installed.
+    langgraph: Any = importlib.import_module("langgraph.graph")
 
     async def echo(state: dict[str, str]) -> dict[str, str]:
         return {"text": "an answer"}
 
-    graph: Any = StateGraph(dict)
+    graph = langgraph.StateGraph(dict)
     graph.add_node("echo", echo)
-    graph.add_edge(START, "echo")
-    graph.add_edge("echo", END)
+    graph.add_edge(langgraph.START, "echo")
+    graph.add_edge("echo", langgraph.END)
     compiled = graph.compile()
     return lambda: compiled.ainvoke({"text": "a question"})
 

@@ -18,6 +18,7 @@ from agentmux.cli.summary import size_text
 if TYPE_CHECKING:
     from agentmux.bench.framework_report import FrameworkReport
     from agentmux.bench.report import Ratio, Report
+    from agentmux.bench.scheduler import SchedulerReport
 
 
 @click.group()
@@ -155,6 +156,61 @@ def _show_framework(report: FrameworkReport, output: Output) -> None:
             f"{memory.turns_finished} finished, {memory.turns_ended_otherwise} ended otherwise, "
             f"{memory.turns_ended_twice} twice, {memory.turns_without_end} never"
         )
+
+
+@bench.command()
+@click.option(
+    "--workload", "names", metavar="NAME|FILE.json", multiple=True, help="Which one; may be repeated. Default: all."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what is random in the workloads.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON document, and nothing else.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON document there.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def scheduler(names: tuple[str, ...], seed: int, as_json: bool, output: Path | None, debug: bool) -> None:
+    """Simulate the scheduler beside simpler ones, and beside the offline optimum where that can be computed.
+
+    The scheduler is the real one; the engine is a cost model, by default of 8 B models on a small GPU behind 12 GB/s.
+    Workloads: three, pipelines, loops, uneven, bursts, long, agents, adversarial, or a JSON file. "fifo" is first come,
+    first served; "collate" lets the resident model go first without any bound.
+    """
+    from agentmux.bench.scheduler import bench_scheduler
+    from agentmux.bench.simulator_workloads import WORKLOADS, make_workload, read_workload
+
+    workloads = [
+        read_workload(Path(name)) if name.endswith(".json") else make_workload(name, seed)
+        for name in names or tuple(WORKLOADS)
+    ]
+    report = bench_scheduler(workloads, seed, sys.argv[1:])
+    document = report.model_dump_json()
+    if output is not None:
+        output.write_text(document + "\n", encoding="utf-8")
+    if as_json:
+        Output().line(document)
+    else:
+        _show_schedules(report, Output())
+
+
+def _show_schedules(report: SchedulerReport, output: Output) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("workload", no_wrap=True, overflow="ellipsis")
+    table.add_column("policy", no_wrap=True)
+    for name in ("seconds", "optimum", "switches", "optimum", "lost", "wait", "longest", "run"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.results:
+        table.add_row(
+            Text(printable(row.workload)),
+            row.policy,
+            f"{row.makespan_s:.1f}",
+            "" if row.optimum_makespan_s is None else f"{row.optimum_makespan_s:.1f}",
+            str(row.switches),
+            "" if row.optimum_switches is None else str(row.optimum_switches),
+            f"{100 * row.lost_share:.1f} %",
+            f"{row.mean_wait_s:.1f}",
+            f"{row.longest_wait_s:.1f}",
+            f"{row.mean_run_s:.1f}",
+        )
+    output.render(table)
+    output.line("wait, longest: of a turn, to its admission; run: mean, from its arrival to its end; seconds")
 
 
 def _tell(line: str) -> None:

@@ -89,6 +89,7 @@ def chat_response(numbers: TurnNumbers, text: str, content: bool) -> Attributes:
         "agentmux.upload_wait_s": numbers.upload_wait_s,
         "agentmux.uploaded_bytes": numbers.uploaded_bytes,
         "agentmux.switched": numbers.switched,
+        "agentmux.replayed": numbers.replayed,
     }
     if content:
         found["gen_ai.output.messages"] = _messages("assistant", text, numbers.finish_reason)

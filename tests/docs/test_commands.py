@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from agentmux.bench.report import Report
+from agentmux.bench.scheduler import SchedulerReport, bench_scheduler
+from agentmux.bench.simulator_workloads import WORKLOADS, make_workload
 from agentmux.inspection import Inspection
 from agentmux.models.listing import Row
 
@@ -46,8 +48,19 @@ def test_bench_prints_what_readme_shows_but_for_the_numbers() -> None:
 
 
 def test_the_documents_fields_are_documented() -> None:
-    inspect, bench = COMMANDS.split("## `agentmux bench")
-    listing, inspect = inspect.split("## `agentmux models inspect")
+    listing, rest = COMMANDS.split("## `agentmux models inspect")
     assert all(f"`{name}`" in listing for name in Row.model_fields)
+    inspect, rest = rest.split("## `agentmux bench engine")
+    bench, rest = rest.split("## The framework's own cost")
+    _, scheduler = rest.split("## `agentmux bench scheduler")
     assert all(f"`{name}`" in inspect for name in Inspection.model_fields)
     assert all(f"`{name}`" in bench for name in Report.model_fields)
+    assert all(f"`{name}`" in scheduler for name in SchedulerReport.model_fields)
+    assert all(f"`{name}`" in scheduler for name in WORKLOADS)
+
+
+def test_the_schedulers_results_are_those_in_the_docs() -> None:
+    stored = SchedulerReport.model_validate_json((ROOT / "docs" / "benchmarks" / "scheduler.json").read_bytes())
+    fresh = bench_scheduler((make_workload(name, stored.seed) for name in WORKLOADS), stored.seed, ())
+    assert fresh.workloads == stored.workloads
+    assert fresh.results == stored.results

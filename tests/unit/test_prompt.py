@@ -13,7 +13,10 @@ CHATML = (
     "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}ok"
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ messages[0].content }}"
+)
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi {{ bos_token }}"))
 
 
@@ -59,9 +62,13 @@ def test_without_a_template_contents_are_joined() -> None:
 
 def test_a_template_that_refuses_is_a_clear_error() -> None:
     renderer = ChatRenderer()
-    with pytest.raises(RequestInvalid, match=r"m refuses the messages \(system, user\): System role not supported"):
-        renderer.render("m", NO_SYSTEM, MESSAGES, "", "")
-    assert renderer.render("m", NO_SYSTEM, MESSAGES[1:], "", "") == "ok"
+    refusing = "{{ raise_exception('not today') }}"
+    with pytest.raises(RequestInvalid, match=r"m refuses the messages \(system, user\): not today"):
+        renderer.render("m", refusing, MESSAGES, "", "")
+
+
+def test_a_template_without_system_messages_gets_none() -> None:
+    assert ChatRenderer().render("m", NO_SYSTEM, MESSAGES, "", "") == "Be brief.\n\nHi {{ bos_token }}"
 
 
 @pytest.mark.parametrize("template", ["{{ messages | nothing }}", "{% for %}"])

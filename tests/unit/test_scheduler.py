@@ -4,118 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmux.admission import Ledger
-from agentmux.engine.base import Footprint, LoadProgress, LoadSpec, TurnFinished, TurnRequest
 from agentmux.errors import EngineError, ModelNotFound, NeverFits, QueueTimeout
-from agentmux.messages import Completion, Event, TurnAdmitted, TurnCancelled, TurnCompleted, TurnErrored, TurnNumbers
-from agentmux.scheduler import Policy, Scheduler
-from agentmux.testing import Answer, FakeClock, ScriptedEngine, settle
-from agentmux.turn import Turn, TurnSpec
-
-ENDS = (TurnCompleted, TurnCancelled, TurnErrored)
-
-
-@dataclass
-class World:
-    """A scheduler over a scripted engine whose turns take ``durations_s`` each."""
-
-    weights: dict[str, int]
-    slots: dict[str, int]
-    arena: int = 100
-    policy: Policy = field(default_factory=Policy)
-    refused: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        self.clock = FakeClock()
-        self.events: list[Event] = []
-        self.admitted: list[tuple[float, int, str]] = []
-        self.active: Counter[str] = Counter()
-        self.durations_s: dict[int, float] = {}
-        self.engine = ScriptedEngine(
-            {model: self._answer for model in self.weights}, weight_bytes=self.weights, arena_bytes=self.arena
-        )
-        self.footprints: dict[str, Footprint] = {
-            model: self.engine.load(LoadSpec(model, "", slots=self.slots[model])) for model in self.weights
-        }
-        self.ledger = Ledger(self.footprints, arena_bytes=self.arena, budget_bytes=self.arena)
-        self.scheduler = Scheduler(self.engine, self.ledger, self.clock, self.policy)
-
-    def _answer(self, request: TurnRequest) -> Answer:
-        if request.turn in self.refused:
-            raise EngineError("refused")
-        return Answer("x", hold=True)
-
-    def submit(self, turn: int, model: str, duration_s: float = 1.0, queue_wait_s: float | None = None) -> Turn:
-        made = Turn(turn, "run", "agent", TurnSpec(model, "prompt", queue_wait_s=queue_wait_s), self.emit)
-        self.durations_s[turn] = duration_s
-        self.scheduler.submit(made)
-        return made
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-        if isinstance(event, TurnAdmitted):
-            self.admitted.append((self.clock.now(), event.turn, event.model))
-            self.active[event.model] += 1
-            self.check_capacity()
-            turn = event.turn
-            self.clock.call_at(self.clock.now() + self.durations_s[turn], lambda: self.finish(turn))
-        elif isinstance(event, ENDS) and any(turn == event.turn for _, turn, _ in self.admitted):
-            self.active[event.model] -= 1
-
-    def check_capacity(self) -> None:
-        running = [model for model, count in self.active.items() if count]
-        assert all(self.active[model] <= self.slots[model] for model in running)
-        assert len(running) == 1 or sum(self.weights[model] for model in running) <= self.arena
-
-    def finish(self, turn: int) -> None:
-        if turn in self.engine.held:
-            self.engine.release(turn)
-        self.drain()
-
-    def cancel(self, turn: Turn) -> None:
-        self.scheduler.cancel(turn)
-        self.drain()
-
-    def drain(self) -> None:
-        for event in self.engine.poll():
-            assert not isinstance(event, LoadProgress)
-            turn = self.scheduler.turn(event.turn)
-            if isinstance(event, TurnFinished) and turn is not None:
-                done = Completion(
-                    event.text, event.tokens, event.reason, TurnNumbers(turn.id, "agent", turn.spec.model)
-                )
-                self.scheduler.end(turn, None if event.reason == "cancelled" else done)
-
-    async def until_idle(self) -> None:
-        await settle()
-        while (when_s := self.clock.next_call_s) is not None:
-            self.clock.advance(when_s - self.clock.now())
-            await settle()
-
-    @property
-    def models_in_order(self) -> str:
-        return "".join(model for _, _, model in self.admitted)
-
-
-@asynccontextmanager
-async def running(world: World) -> AsyncIterator[World]:
-    task = asyncio.create_task(world.scheduler.run())
-    try:
-        yield world
-    finally:
-        world.scheduler.close()
-        await task
-
-
-def world(models: str = "abc", slots: int = 1, **settings: object) -> World:
-    return World(dict.fromkeys(models, 100), dict.fromkeys(models, slots), **settings)  # type: ignore[arg-type]
+from agentmux.messages import TurnErrored
+from agentmux.scheduler import Policy
+from agentmux.testing import settle
+from agentmux.turn import Turn
+from tests.unit.scheduler_world import ENDS, World, running, world
 
 
 async def test_turns_of_one_model_are_collated() -> None:
@@ -186,15 +86,16 @@ async def test_a_successor_that_has_run_is_hinted_anew() -> None:
 
 
 async def test_an_overdue_turn_that_gives_up_lets_the_others_go() -> None:
-    async with running(world(slots=2)) as w:
+    async with running(world(slots=2, policy=Policy(max_wait_s=2, min_residency_s=20))) as w:
         w.submit(0, "a", duration_s=100)
         await settle()
-        w.submit(1, "b", queue_wait_s=20)
-        w.clock.advance(15)
+        w.clock.advance(5)
+        w.submit(1, "b", queue_wait_s=18)
+        w.clock.advance(16)
         w.submit(2, "a")
         await settle()
         assert w.models_in_order == "a", "the overdue turn of b holds back what would keep a running"
-        w.clock.advance(5)
+        w.clock.advance(2)
         await settle()
         assert w.models_in_order == "aa"
 
@@ -220,7 +121,7 @@ async def test_deadlines_of_turns_that_have_started_are_not_kept() -> None:
             w.clock.advance(1)
             await settle(3)
         assert w.scheduler.ends["finished"] == 500
-        assert len(w.scheduler._deadlines) < 100
+        assert len(w.scheduler._backlog._deadlines) < 100
 
 
 async def test_a_round_is_learned() -> None:
@@ -260,14 +161,14 @@ async def test_a_closed_scheduler_refuses() -> None:
 async def test_it_sleeps_while_nothing_happens() -> None:
     async with running(world()) as w:
         steps = 0
-        inner = w.scheduler._step
+        inner = w.scheduler.step
 
         def counted() -> None:
             nonlocal steps
             steps += 1
             inner()
 
-        w.scheduler._step = counted  # type: ignore[method-assign]
+        w.scheduler.step = counted  # type: ignore[method-assign]
         w.submit(0, "a", duration_s=100)
         w.submit(1, "a", queue_wait_s=50)
         await settle()
@@ -288,6 +189,8 @@ class Job:
     duration_s: float
     queue_wait_s: float | None
     cancel_after_s: float | None
+    run: str
+    priority: int
 
 
 jobs = st.builds(
@@ -297,6 +200,8 @@ jobs = st.builds(
     duration_s=st.floats(0, 5),
     queue_wait_s=st.none() | st.floats(0, 40),
     cancel_after_s=st.none() | st.floats(0, 20),
+    run=st.sampled_from(["", "r", "s"]),
+    priority=st.integers(-1, 1),
 )
 
 
@@ -318,7 +223,9 @@ def test_every_turn_ends_once_and_nothing_is_overcommitted(
         turns: dict[int, Turn] = {}
 
         def arrive(number: int, job: Job) -> None:
-            turns[number] = w.submit(number, job.model, job.duration_s, job.queue_wait_s)
+            turns[number] = w.submit(
+                number, job.model, job.duration_s, job.run, queue_wait_s=job.queue_wait_s, priority=job.priority
+            )
             if job.cancel_after_s is not None:
                 w.clock.call_at(w.clock.now() + job.cancel_after_s, lambda: w.cancel(turns[number]))
 

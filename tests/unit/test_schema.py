@@ -6,13 +6,11 @@ import datetime
 import enum
 import json
 import random
-import re
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
 
-import llama_cpp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,99 +20,7 @@ from agentmux.errors import ConfigError
 from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.schema import AnswerRejected, OutputSchemas, output_schema
 
-
-def llama_reads(grammar: str) -> bool:
-    sampler = llama_cpp.llama_sampler_init_grammar(None, grammar.encode(), b"root")  # type: ignore[arg-type]
-    if sampler:
-        llama_cpp.llama_sampler_free(sampler)
-    return bool(sampler)
-
-
-class TooDeep(Exception):
-    pass
-
-
-def unescaped(literal: str) -> str:
-    return re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), literal[1:-1])
-
-
-BEYOND = r"\U00110000-\U003FFFFF"
-"""What llama.cpp reads out of invalid bytes; Python's patterns know no such characters."""
-
-
-class Grammar:
-    """Draws texts from a GBNF grammar: enough of the language for what agentmux writes."""
-
-    TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|[()|*?+]|\{[0-9,]*\}|[a-z][a-z0-9-]*)')
-    ALPHABET = 'aZ09 "\\/{}[]:,\t\n\x00\x1f\x7fé\u2028\ud800\udfff\ufffd😀'
-
-    def __init__(self, text: str, rng: random.Random) -> None:
-        self.rng = rng
-        rules = (line.split(" ::= ", 1) for line in text.replace(BEYOND, "").splitlines())
-        self.rules = {name: self._parse(body) for name, body in rules}
-
-    def draw(self) -> str:
-        return self._draw(self.rules["root"], 60)
-
-    def _parse(self, body: str) -> Any:
-        tokens = self.TOKEN.findall(body)
-        assert "".join(tokens).replace(" ", "") == re.sub(r"\s", "", body).replace(" ", ""), body
-        node, rest = self._alternatives(tokens)
-        assert not rest, rest
-        return node
-
-    def _alternatives(self, tokens: list[str]) -> tuple[Any, list[str]]:
-        options: list[Any] = [[]]
-        while tokens and tokens[0] != ")":
-            token, *tokens = tokens
-            if token == "|":
-                options.append([])
-                continue
-            if token == "(":
-                node, tokens = self._alternatives(tokens)
-                assert tokens[0] == ")"
-                tokens = tokens[1:]
-            else:
-                node = token
-            low, high = 1, 1
-            if tokens and (tokens[0] in "*?+" or tokens[0][0] == "{"):
-                mark, *tokens = tokens
-                low, high = {"*": (0, 3), "?": (0, 1), "+": (1, 4)}.get(mark, (0, 0))
-                if mark[0] == "{":
-                    bounds = mark[1:-1].split(",")
-                    low = int(bounds[0])
-                    high = low if len(bounds) == 1 else int(bounds[1]) if bounds[1] else low + 3
-            options[-1].append((node, low, high))
-        return ("any", options), tokens
-
-    def _draw(self, node: Any, depth: int) -> str:
-        if depth == 0:
-            raise TooDeep
-        if isinstance(node, str):
-            if node[0] == '"':
-                return unescaped(node)
-            return self._character(node[1:-1]) if node[0] == "[" else self._draw(self.rules[node], depth - 1)
-        for option in self.rng.sample(node[1], len(node[1])):
-            try:
-                return "".join(self._repeat(*part, depth - 1) for part in option)
-            except TooDeep:
-                continue
-        raise TooDeep
-
-    def _repeat(self, node: Any, low: int, high: int, depth: int) -> str:
-        text = "".join(self._draw(node, depth) for _ in range(low))
-        try:
-            for _ in range(self.rng.randint(0, min(high - low, 3))):
-                text += self._draw(node, depth)
-        except TooDeep:
-            pass
-        return text
-
-    def _character(self, inside: str) -> str:
-        wanted = re.compile(f"[{inside}]")
-        if inside[0] == "^":
-            return self.rng.choice([character for character in self.ALPHABET if wanted.match(character)])
-        return self.rng.choice([chr(code) for code in range(9, 127) if wanted.match(chr(code))])
+from .gbnf_texts import Grammar, llama_reads, matches
 
 
 class Colour(enum.Enum):
@@ -261,50 +167,6 @@ def test_what_is_not_meant_is_not_admitted(kind: Any, text: str) -> None:
     grammar = output_schema(kind).grammar
     assert grammar is not None
     assert not matches(grammar, text), grammar
-
-
-def matches(grammar: str, text: str) -> bool:
-    """Whether the grammar admits exactly this text, by walking all ways through it."""
-    return len(text) in Matcher(grammar, text).ends("root", 0)
-
-
-class Matcher:
-    """Where each part of a grammar can end in ``text``, from a given start."""
-
-    def __init__(self, grammar: str, text: str) -> None:
-        self.rules = Grammar(grammar, random.Random(0)).rules
-        self.text = text
-
-    def ends(self, node: Any, start: int) -> set[int]:
-        if isinstance(node, str):
-            return self._word_ends(node, start)
-        return {end for option in node[1] for end in self._sequence_ends(option, start)}
-
-    def _word_ends(self, word: str, start: int) -> set[int]:
-        if word[0] == '"':
-            literal = unescaped(word)
-            return {start + len(literal)} if self.text.startswith(literal, start) else set()
-        if word[0] == "[":
-            return {start + 1} if start < len(self.text) and re.match(word, self.text[start]) else set()
-        return self.ends(self.rules[word], start)
-
-    def _sequence_ends(self, parts: list[Any], start: int) -> set[int]:
-        at = {start}
-        for node, low, high in parts:
-            at = {end for begin in at for end in self._repeated_ends(node, low, high, begin)}
-        return at
-
-    def _repeated_ends(self, node: Any, low: int, high: int, start: int) -> set[int]:
-        # Grammar reads "any number" as three more, for drawing; for matching, every text here is short.
-        limit = len(self.text) if high == low + 3 else high
-        at, found = {start}, {start} if low == 0 else set()
-        for count in range(1, limit + 1):
-            at = {end for begin in at for end in self.ends(node, begin)}
-            if not at or at <= found:
-                break
-            if count >= low:
-                found |= at
-        return found
 
 
 def test_str_is_plain_text() -> None:

@@ -5,19 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from agentmux import Agent, ConfigError, EngineError, Run, Runtime, pipeline
-from agentmux.answer_text import AnswerText
-from agentmux.calls import UNIFORM, AnswerPlan, Reasoning
 from agentmux.testing import Answer, Failure, ScriptedEngine, settle
-from agentmux.tools import Tool
 
 
 class Talker(Agent):
@@ -174,39 +167,6 @@ async def test_typed_answers_are_not_streamed() -> None:
     async with mux:
         with pytest.raises(ConfigError, match="whole or not at all"):
             await mux.run(Typed, "?")
-
-
-MARKED = replace(UNIFORM, native=True, before="<tool_call>", between="(", after=")")
-REASONING = Reasoning("<think>", "</think>", ((None, "open"), (False, "free")))
-
-
-@given(
-    answer=st.text(alphabet='ab <{"tol', max_size=12),
-    reasoning=st.text(alphabet="ab <{", max_size=12),
-    cuts=st.lists(st.integers(0, 60), max_size=8),
-    state=st.sampled_from([None, "open", "free"]),
-    called=st.booleans(),
-    marked=st.booleans(),
-)
-def test_only_the_answer_comes_through(
-    answer: str, reasoning: str, cuts: list[int], state: str | None, called: bool, marked: bool
-) -> None:
-    answer = answer.strip()
-    call = "<tool_call>add(" if marked else '{"tool": "add", "arg'
-    form = replace(MARKED if marked else UNIFORM, reasoning=REASONING if state else None)
-    assume(not answer.startswith("<think>"))
-    text = f"{reasoning}</think>\n\n" if state == "open" else ""
-    text += answer + (call if called else "")
-    assume(marked or '{"tool"' not in "".join(answer.split()))
-    got: list[str] = []
-    plan = AnswerPlan(None, None, (Tool.of(add),), False, form, False if state == "free" else None)
-    through = AnswerText(plan, got.append)
-    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    for begin, end in pairwise(places):
-        through.feed(text[begin:end])
-    if not called:
-        through.finish()
-    assert "".join(got) == answer
 
 
 async def test_a_runtime_that_drains_takes_no_new_runs_and_ends_the_old_ones() -> None:

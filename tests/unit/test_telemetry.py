@@ -169,6 +169,7 @@ async def test_what_a_turns_span_says(observed: Mux, exporter: InMemorySpanExpor
         "agentmux.upload_wait_s": 0.0,
         "agentmux.uploaded_bytes": 0,
         "agentmux.switched": False,
+        "agentmux.replayed": False,
     }
     assert span.status.status_code is StatusCode.UNSET
     assert "secret" not in "".join(str(attributes(span)) for span in exporter.get_finished_spans())

@@ -98,6 +98,7 @@ async def declared(mux: Runtime) -> None:
     assert_type(await mux.run(Planner, "task"), RunResult[Plan])
     assert_type(await mux.run(Planner(), "task"), RunResult[Plan])
     assert_type(await mux.run(ShortPlanner, "task", limits=Limits(turns=1)), RunResult[Plan])
+    assert_type(await mux.run(ShortPlanner, "task", session="kept"), RunResult[Plan])
     assert_type(await mux.run(Writer, "task"), RunResult[str])
     assert_type(await mux.run(Numbers, "task"), RunResult[list[int]])
     assert_type(Planner.output, type[Plan])
