@@ -57,18 +57,18 @@ class LimitValues(click.ParamType[Limits]):
         """Limits from text."""
         if isinstance(value, Limits):
             return value
-        whole = {field.name: "int" in str(field.type) for field in dataclasses.fields(Limits)}
+        names = [field.name for field in dataclasses.fields(Limits)]
         given: dict[str, float] = {}
         for part in str(value).split(","):
             name, _, number = (piece.strip() for piece in part.partition("="))
-            if name not in whole:
-                self.fail(f"{name!r} is no limit; there are: {', '.join(whole)}", param, ctx)
+            if name not in names:
+                self.fail(f"{name!r} is no limit; there are: {', '.join(names)}", param, ctx)
             if name in given:
                 self.fail(f"{name!r} is there twice", param, ctx)
             try:
-                given[name] = int(number) if whole[name] else float(number)
+                given[name] = int(number) if number.isdecimal() else float(number)
             except ValueError:
-                self.fail(f"{name}={number!r} is no {'whole ' if whole[name] else ''}number", param, ctx)
+                self.fail(f"{name}={number!r} is no number", param, ctx)
         try:
             return Limits(**given)  # type: ignore[arg-type]  # whole numbers where they have to be
         except ConfigError as error:

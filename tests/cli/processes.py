@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -96,6 +97,14 @@ class Terminal:
     def signal(self, number: signal.Signals) -> None:
         """Send the command a signal."""
         self.process.send_signal(number)
+
+    def insist(self, number: signal.Signals) -> None:
+        """Send a signal until the command ends. Python's readline overlooks one that comes just before it waits."""
+        for _ in range(100):
+            self.signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=0.3)
+                return
 
     @property
     def text(self) -> str:

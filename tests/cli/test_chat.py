@@ -141,7 +141,7 @@ def test_sigterm_ends_it_in_order(env: dict[str, str], endless: str, answering: 
         if answering:
             terminal.type("x\r")
             terminal.until(lambda screen: screen.count("enx") > 3)
-        terminal.signal(signal.SIGTERM)
+        terminal.insist(signal.SIGTERM)
         assert terminal.end() == 143
         assert "agentmux: terminated" in terminal.text
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from agentmux.cli import opening
 from agentmux.cli.inputs import from_json, from_texts
 from agentmux.cli.main import run
 from agentmux.errors import ConfigError
+from agentmux.journal import Journal
+from agentmux.paths import journal_path
 from agentmux.pipeline import pipeline
 from agentmux.runtime import Runtime
 from agentmux.testing import ScriptedEngine
@@ -304,6 +309,28 @@ def insist(process: subprocess.Popen[str], number: signal.Signals) -> None:
             process.wait(timeout=0.1)
             return
     pytest.fail("it goes on")
+
+
+def test_run_of_a_file_is_recorded_and_can_be_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("flaky.py").write_text(
+        "from pathlib import Path\nfrom agentmux import Run, pipeline\n"
+        "@pipeline\nasync def f(ctx: Run, n: int) -> int:\n    return n * int(Path('factor').read_text())\n"
+    )
+    assert agentmux("run", "flaky.py", "6").returncode == 1
+    assert agentmux("run", "flaky.py", "6", "--no-journal").returncode == 1
+    with closing(Journal.open(journal_path(os.environ))) as journal:
+        (recorded,) = journal.runs()
+    assert recorded.status == "failed"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("factor").write_text("7")
+    assert asyncio.run(resumed(recorded.id)) == 42
+
+
+async def resumed(run_id: str) -> object:
+    """The output of a recorded run."""
+    async with Runtime(models={}, engine=ScriptedEngine({}), journal=True) as mux:
+        return (await mux.resume(run_id)).output
 
 
 def test_at_a_terminal_text_comes_as_it_is_said() -> None:
