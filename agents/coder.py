@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from agentmux.agent import Agent, Run
 from agentmux.agents import prompts
+from agentmux.sampling import SamplingParams
 
 _REASONING = re.compile(r"\A.*</think>", re.DOTALL)
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
@@ -33,12 +34,14 @@ class Coder(Agent):
         attempt: str | None = None,
         feedback: str | None = None,
         earlier: Sequence[str] = (),
+        sampling: SamplingParams | None = None,
     ) -> str:
         """Write ``f``; ``attempt`` and ``feedback`` are the last round's program and what to mend in it.
 
-        ``earlier`` are the programs of the rounds before that, which failed as well.
+        ``earlier`` are the programs of the rounds before that, which failed as well. ``sampling`` None: greedy.
         """
-        answer: str = await ctx.ask(prompts.coder_prompt(description, steps, attempt, feedback, earlier))
+        question = prompts.coder_prompt(description, steps, attempt, feedback, earlier)
+        answer: str = await ctx.ask(question, sampling=sampling)
         return extract_code(answer)
 
 

@@ -11,6 +11,7 @@ from agentmux.agent import Agent, Run
 from agentmux.agents import prompts
 from agentmux.agents.sandbox import Report, SandboxLimits, run_examples
 from agentmux.pipeline import pipeline
+from agentmux.sampling import SamplingParams
 
 
 class Verdict(BaseModel):
@@ -49,8 +50,23 @@ class Critic(Agent):
     max_tokens = 256
     limits = SandboxLimits()
 
-    async def run(self, ctx: Run, description: str, code: str, examples: Sequence[str]) -> Review:
-        """Run ``code`` on ``examples`` and judge it. Raises ConfigError for malformed examples."""
-        report = await ctx.run(examine, code, examples, self.limits)
-        verdict: Verdict = await ctx.ask(prompts.critic_prompt(description, code, report.text))
+    async def run(
+        self,
+        ctx: Run,
+        description: str,
+        code: str,
+        examples: Sequence[str],
+        report: Report | None = None,
+        sampling: SamplingParams | None = None,
+    ) -> Review:
+        """Run ``code`` on ``examples`` and judge it. Raises ConfigError for malformed examples.
+
+        Args:
+            report: how it did on them, where that is known; it is not run again then.
+            sampling: None: greedy.
+        """
+        if report is None:
+            report = await ctx.run(examine, code, examples, self.limits)
+        question = prompts.critic_prompt(description, code, report.text)
+        verdict: Verdict = await ctx.ask(question, sampling=sampling)
         return Review(report, verdict)

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 import click
 
-from agentmux.agents import Report, Solution, Task, builtin_tasks, run_examples, solve
+from agentmux.agents import Solution, Task, builtin_tasks, run_examples, solve
+from agentmux.agents.code_loop import DEFAULT_ROUNDS
+from agentmux.cli.live_screen import wants_live
 from agentmux.cli.options import ExampleExpression, ModelFiles, Size
-from agentmux.cli.output import LineBuffer, Output
+from agentmux.cli.output import Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.summary import Outcome, Totals, as_document, as_tables, size_text
+from agentmux.cli.views import Lines, Unseen, View, Watched
 from agentmux.config import ModelSpec
 from agentmux.errors import AgentmuxError, ModelNotFound, OutputInvalid
-from agentmux.messages import AgentFinished, Event, RunFinished, TextStreamed, TurnCompleted
+from agentmux.messages import RunFinished, TurnCompleted
 from agentmux.models import BUNDLED_MODELS, bundled_models
 from agentmux.runtime import Runtime
 
@@ -82,9 +85,9 @@ class Totalled:
     help="Budget for all models together, such as 8GiB. Default: 40 % of the three files' size.",
 )
 @click.option("--device", default=None, help="cpu, auto, or a ggml device such as CUDA0. Default: see below.")
-@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Attempts at each task.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=DEFAULT_ROUNDS, show_default=True, help="For each task.")
+@click.option("--plain", is_flag=True, help="Plain lines at a terminal, too, instead of a live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def demo(
     description: str | None,
     examples: tuple[str, ...],
@@ -92,8 +95,8 @@ def demo(
     vram: int | None,
     device: str | None,
     rounds: int,
+    plain: bool,
     as_json: bool,
-    debug: bool,
 ) -> int:
     """Let a planner, a coder and a critic solve programming tasks, each on its own LLM.
 
@@ -117,7 +120,8 @@ def demo(
         rounds=rounds,
     )
     output = Output()
-    outcomes, totals = run_to_end(_run(setting, None if as_json else output))
+    view = _view(setting, output, as_json, plain)
+    outcomes, totals = run_to_end(_run(setting, view), view.restore)
     passed = sum(outcome.passed for outcome in outcomes)
     if as_json:
         output.line(json.dumps(as_document(outcomes, totals)))
@@ -154,25 +158,30 @@ def _file_bytes(spec: ModelSpec) -> int:
         raise ModelNotFound(f"cannot read the model {os.fspath(spec.path)}: {error.strerror}") from None
 
 
+def _view(setting: Setting, output: Output, as_json: bool, plain: bool) -> View:
+    if as_json:
+        return Unseen()
+    share = 100 * setting.budget_bytes / max(1, setting.models_bytes)
+    sizes = f"{size_text(setting.models_bytes)} in a budget of {size_text(setting.budget_bytes)} ({share:.0f} %)"
+    title = f"{len(setting.tasks)} task(s), {len(setting.models)} models of {sizes}"
+    output.line(title)
+    return Watched(title) if not plain and wants_live(output, os.environ) else Lines(output)
+
+
 def _raise_first(outcomes: list[Outcome]) -> None:
     for number, outcome in enumerate(outcomes, start=1):
         if outcome.error is not None:
             raise AgentmuxError(f"task {number}: {outcome.error}") from outcome.error
 
 
-async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], Totals]:
+async def _run(setting: Setting, view: View) -> tuple[list[Outcome], Totals]:
     """Solve all tasks at once, each in a run of its own; their turns meet in the scheduler."""
-    if output:
-        share = 100 * setting.budget_bytes / max(1, setting.models_bytes)
-        sizes = f"{size_text(setting.models_bytes)} in a budget of {size_text(setting.budget_bytes)} ({share:.0f} %)"
-        output.line(f"{len(setting.tasks)} task(s), {len(setting.models)} models of {sizes}")
-    lines = LineBuffer(output) if output else None
     totalled = Totalled()
     async with Runtime(models=dict(setting.models), vram=setting.budget_bytes, device=setting.device) as mux:
         begin = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
+        async with view.open(mux), asyncio.TaskGroup() as group:
             running = [
-                group.create_task(_solve(mux, setting, number, lines, totalled))
+                group.create_task(_solve(mux, setting, number, view, totalled))
                 for number in range(1, len(setting.tasks) + 1)
             ]
         elapsed_s = time.perf_counter() - begin
@@ -188,7 +197,7 @@ async def _run(setting: Setting, output: Output | None) -> tuple[list[Outcome], 
     return [task.result() for task in running], totals
 
 
-async def _solve(mux: Runtime, setting: Setting, number: int, lines: LineBuffer | None, totalled: Totalled) -> Outcome:
+async def _solve(mux: Runtime, setting: Setting, number: int, view: View, totalled: Totalled) -> Outcome:
     """One task; its errors are its outcome's, unless it is the only one."""
     task, alone = setting.tasks[number - 1], len(setting.tasks) == 1
     begin = time.perf_counter()
@@ -198,7 +207,9 @@ async def _solve(mux: Runtime, setting: Setting, number: int, lines: LineBuffer 
     try:
         async with aclosing(mux.stream(solve, task.description, task.examples, setting.rounds)) as events:
             async for event in events:
-                _follow(event, number, lines, totalled)
+                view.event(number, event)
+                if isinstance(event, TurnCompleted):
+                    totalled.add(event)
                 if isinstance(event, RunFinished) and isinstance(event.result.output, Solution):
                     solution = event.result.output
         if solution and task.hidden:
@@ -210,21 +221,5 @@ async def _solve(mux: Runtime, setting: Setting, number: int, lines: LineBuffer 
             raise
         problem = error
     outcome = Outcome(task.description, solution, hidden_passed, time.perf_counter() - begin, problem)
-    if lines:
-        lines.feed(f"task {number}", outcome.sentence + "\n")
+    view.outcome(number, outcome)
     return outcome
-
-
-def _follow(event: Event, number: int, lines: LineBuffer | None, totalled: Totalled) -> None:
-    """Book what a turn took, and say what an agent says."""
-    if isinstance(event, TurnCompleted):
-        totalled.add(event)
-    if lines is None:
-        return
-    match event:
-        case TextStreamed(agent=agent, text=text):
-            lines.feed(f"task {number} {agent.lower()}", text)
-        case TurnCompleted(agent=agent):
-            lines.end(f"task {number} {agent.lower()}")
-        case AgentFinished(output=Report() as report):
-            lines.feed(f"task {number} examples", report.text + "\n")

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, RenderableType
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _COLOURS: Mapping[str, str] = {"planner": "cyan", "coder": "green", "critic": "magenta", "examples": "yellow"}
+
+
+def flush() -> None:
+    """Flush standard output; what cannot be written any more is dropped, so that the exit status stays."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class OutputClosed(Exception):
@@ -18,24 +33,33 @@ class OutputClosed(Exception):
 
 
 class Output:
-    """Writes to standard output. Raises OutputClosed when it was closed, OSError when it is full."""
+    """Writes to what standard output is now. Raises OutputClosed when it was closed, OSError when it is full."""
 
     def __init__(self) -> None:
-        self.is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        self._stream = sys.stdout
+        self.is_terminal = self._stream is not None and self._stream.isatty()
         self.colour = self.is_terminal and not os.environ.get("NO_COLOR")
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII still gets its lines
+        if isinstance(self._stream, io.TextIOWrapper):
+            self._stream.reconfigure(errors="replace")  # a terminal that knows only ASCII still gets its lines
 
     def line(self, text: str = "") -> None:
         """One line, at once."""
-        if sys.stdout is None:
+        self.write(text + "\n")
+
+    def text(self, text: str) -> None:
+        """Part of what a model says to somebody at a terminal, at once: control characters are made visible."""
+        self.write("\n".join(map(printable, text.split("\n"))))
+
+    def write(self, text: str) -> None:
+        """``text`` as it is, at once."""
+        if self._stream is None:
             return
         try:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            self._stream.write(text)
+            self._stream.flush()
         except OSError as error:
             # Python would try again to write what is left when it exits, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if isinstance(error, BrokenPipeError):
                 raise OutputClosed from None
             raise OSError(error.errno, f"cannot write to standard output: {error.strerror}") from error
@@ -49,6 +73,8 @@ class Output:
 
     def render(self, what: RenderableType) -> None:
         """Something of rich's, as wide as the terminal, or as 110 characters."""
+        from rich.console import Console  # only tables and pictures need it
+
         drawn = io.StringIO()
         width = None if self.is_terminal else 110
         Console(file=drawn, force_terminal=self.colour, width=width, no_color=not self.colour).print(what)
@@ -65,17 +91,17 @@ class LineBuffer:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._pending: dict[str, str] = {}
+        self._pending: dict[tuple[str, int], str] = {}
 
-    def feed(self, tag: str, text: str) -> None:
-        """More of what ``tag`` says."""
-        *lines, rest = (self._pending.pop(tag, "") + text).split("\n")
+    def feed(self, tag: str, text: str, span: int = 0) -> None:
+        """More of what ``tag`` says; ``span`` tells several of one tag apart."""
+        *lines, rest = (self._pending.pop((tag, span), "") + text).split("\n")
         for line in lines:
             self._output.tagged(tag, line)
         if rest:
-            self._pending[tag] = rest
+            self._pending[tag, span] = rest
 
-    def end(self, tag: str) -> None:
+    def end(self, tag: str, span: int = 0) -> None:
         """``tag`` has said all: what is left is a line too."""
-        if rest := self._pending.pop(tag, ""):
+        if rest := self._pending.pop((tag, span), ""):
             self._output.tagged(tag, rest)

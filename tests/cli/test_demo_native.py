@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agentmux.agents.code_loop import DEFAULT_ROUNDS
 from agentmux.models import bundled_models
 
 AGENTMUX = (sys.executable, "-c", "from agentmux.cli.main import main; main()")
@@ -56,7 +57,7 @@ def test_built_in_tasks_pass_in_two_fifths_of_the_models_size(built_in: subproce
     assert totals["tokens"] > 0
     for task in document["tasks"]:
         assert task["error"] is None
-        assert 1 <= task["rounds"] <= 3
+        assert 1 <= task["rounds"] <= DEFAULT_ROUNDS
 
 
 def test_own_task(tmp_path: Path) -> None:

@@ -220,9 +220,7 @@ def test_missing_model_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_
     assert err == f"agentmux: error: cannot read the model {missing}: No such file or directory\n"
 
 
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
-    assert capsys.readouterr().out == "agentmux 0.1.0\n"
+def test_help_says_when_it_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "at least 60 % of the built-in tasks passed" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -10,8 +11,10 @@ from agentmux import ConfigError, RequestInvalid, Runtime
 from agentmux.agents import Solution, builtin_tasks, prompts, solve
 from agentmux.agents.coder import extract_code
 from agentmux.agents.sandbox import parse_examples
+from agentmux.engine.base import TurnRequest
 from agentmux.errors import OutputInvalid
 from agentmux.testing import Answer, Refusal, ScriptedEngine
+from agentmux.testing.scripted import Step
 
 TASK = "Return the sum of the list."
 EXAMPLES = ("f([1, 2]) == 3", "f([]) == 0")
@@ -70,11 +73,60 @@ async def test_rejected_but_passing_program_is_kept_when_nothing_better_comes() 
 
 
 async def test_third_round_shows_every_program_that_failed_once() -> None:
-    other = "def f(xs):\n    return None"
-    solution, asked = await solved([WRONG, other, other, RIGHT], [rejected("No.")] * 3 + [APPROVED], rounds=4)
+    other, third = "def f(xs):\n    return None", "def f(xs):\n    return []"
+    solution, asked = await solved([WRONG, other, third, RIGHT], [rejected("No.")] * 3 + [APPROVED], rounds=4)
     assert solution.passed
     assert prompts.coder_prompt(TASK, solution.steps, other, "No.", (WRONG,)) in asked[5]
-    assert prompts.coder_prompt(TASK, solution.steps, other, "No.", (WRONG,)) in asked[7]
+    assert prompts.coder_prompt(TASK, solution.steps, third, "No.", (WRONG, other)) in asked[7]
+
+
+def going_round_in_circles(drawn: Callable[[TurnRequest], Step], says: str = "") -> ScriptedEngine:
+    """Greedily the coder writes WRONG again and again; ``drawn`` is what it writes with a temperature."""
+
+    def coder(request: TurnRequest) -> Step:
+        return drawn(request) if request.sampling.temperature else WRONG
+
+    def critic(request: TurnRequest) -> Step:
+        if request.sampling.temperature:
+            return says or rejected(f"objection {request.sampling.seed}")
+        return APPROVED if RIGHT in str(request.prompt) else rejected("No.")
+
+    return ScriptedEngine({"planner": lambda _: PLAN, "coder": coder, "critic": critic})
+
+
+async def test_coder_that_repeats_itself_is_asked_for_several_attempts_at_once() -> None:
+    engine = going_round_in_circles(lambda request: RIGHT if "objection 302" in str(request.prompt) else WRONG)
+    async with Runtime(models=engine.models, engine=engine) as mux:
+        solution = (await mux.run(solve, TASK, EXAMPLES, 5)).output
+    assert solution.passed
+    assert solution.code == RIGHT
+    assert solution.rounds == 3
+    drawn = [request for request in engine.calls if request.sampling.temperature]
+    assert sorted(request.sampling.seed for request in drawn) == sorted([300, 301, 302, 303] * 2)
+    assert len({request.sampling.temperature for request in drawn}) == 4
+    assert "Feedback: objection 302" in next(
+        str(r.prompt) for r in drawn if r.model == "coder" and "302" in str(r.prompt)
+    )
+
+
+@pytest.mark.parametrize("says", ["", "no verdict"])
+async def test_rounds_are_bounded_whatever_is_drawn(says: str) -> None:
+    engine = going_round_in_circles(lambda _: WRONG, says)
+    async with Runtime(models=engine.models, engine=engine) as mux:
+        solution = (await mux.run(solve, TASK, EXAMPLES, 4)).output
+    assert not solution.passed
+    assert solution.code == WRONG
+    assert solution.rounds == 4
+    assert sum(request.model == "coder" for request in engine.calls) == (2 if says else 2 + 2 * 4)
+
+
+async def test_drawn_attempt_that_is_new_and_wrong_is_what_is_mended_next() -> None:
+    other = "def f(xs):\n    return None"
+    engine = going_round_in_circles(lambda r: RIGHT if f"Attempt:\n{other}" in str(r.prompt) else other)
+    async with Runtime(models=engine.models, engine=engine) as mux:
+        solution = (await mux.run(solve, TASK, EXAMPLES, 4)).output
+    assert solution.passed
+    assert solution.rounds == 4
 
 
 async def test_passing_program_is_never_told_to_have_failed() -> None:
@@ -90,10 +142,11 @@ async def test_coder_that_stands_by_a_passing_program_ends_the_loop() -> None:
 
 
 async def test_rounds_are_bounded() -> None:
-    solution, _ = await solved([WRONG] * 3, [rejected("No.")] * 3)
+    other, third = "def f(xs):\n    return None", "def f(xs):\n    return []"
+    solution, _ = await solved([WRONG, other, third], [rejected("No.")] * 3)
     assert not solution.passed
     assert solution.rounds == 3
-    assert solution.code == WRONG
+    assert solution.code == third
 
 
 async def test_later_of_two_failing_programs_is_reported() -> None:
