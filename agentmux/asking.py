@@ -93,7 +93,8 @@ class Asking:
         self._form = describe(state.services.renderer, footprint)
         self._toolbox = Toolbox(state, ctx, question.place, question.tools)
         name = question.place.agent
-        system = system_message(question.agent, question.schema, name)
+        muted = footprint.model in state.services.without_system
+        system = None if muted else system_message(question.agent, question.schema, name)
         self._asked = Message("user", question.prompt, name)
         self._before = (*((system,) if system else ()), *history)
         self._exchange: list[Message] = []  # calls and results since the question

@@ -79,6 +79,7 @@ def settings_json(config: RuntimeConfig) -> str:
             "context_tokens": spec.context_tokens,
             "slots": spec.slots,
             "batch_tokens": spec.batch_tokens,
+            "system_messages": spec.system_messages,
         }
         for name, spec in config.models.items()
     }

@@ -32,6 +32,8 @@ class LoadedModels:
         self._log = get_logger("agentmux.models")
         self.footprints: dict[str, Footprint] = {}
         """[name] measured sizes."""
+        self.without_system = set[str]()
+        """Names of models that are not to be shown system messages."""
 
     async def loaded(self, name: str) -> Footprint:
         """The footprint of a model, which is loaded first if it is not there yet; others wait until that is done.
@@ -51,6 +53,8 @@ class LoadedModels:
         sizes = self._engine.stats()
         self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
         self.footprints[name] = footprint
+        if not spec.system_messages:
+            self.without_system.add(name)
         self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
         return footprint
 

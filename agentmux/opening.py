@@ -118,5 +118,13 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s, config.switches_per_quantum)
     )
     observers = (*telemetry.observers(), *parts.observers)
-    services = Services(scheduler, clock, models.loaded, engine.forget, observers=observers, approve=parts.approve)
+    services = Services(
+        scheduler,
+        clock,
+        models.loaded,
+        engine.forget,
+        models.without_system,
+        observers=observers,
+        approve=parts.approve,
+    )
     return Core(engine, services, models, durable)

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,8 @@ class Services:
     """The footprint of a model, which is loaded first if need be. Raises ModelNotFound and what loading raises."""
     forget: Callable[[str, str], None]
     """The KV cache of this model's session is not wanted any more."""
+    without_system: Set[str] = frozenset()
+    """Models that are not to be shown system messages."""
     observers: tuple[Callable[[Event], None], ...] = ()
     """Called with each event of each run, on the loop; what they raise is logged."""
     approve: Approve | None = None

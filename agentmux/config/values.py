@@ -75,11 +75,16 @@ class ModelSpec:
     """Turns of this model that may decode at the same time, in one batch."""
     batch_tokens: Count = 256
     """Tokens computed in one step at most; longer prompts are prefilled in chunks of this size."""
+    system_messages: bool = True
+    """Whether the model is shown agents' instructions and schemas. False is for models that were trained on bare
+    questions, as the bundled ones were: anything else before the question only confuses them."""
 
     def __post_init__(self) -> None:
         for name in ("context_tokens", "slots", "batch_tokens"):
             if (value := getattr(self, name)) is not None:
                 _at_least_one(f"ModelSpec.{name}", value)
+        if not isinstance(self.system_messages, bool):
+            raise ConfigError(f"ModelSpec.system_messages={self.system_messages!r} must be true or false")
         _path("ModelSpec.path", self.path)
 
 

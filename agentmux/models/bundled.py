@@ -19,7 +19,10 @@ def bundled_models() -> dict[str, ModelSpec]:
     Raises ModelNotFound where the installation lacks them.
     """
     folder = bundled_folder()
-    return {name: ModelSpec(folder / f"{name}.gguf", context_tokens=BUNDLED_CONTEXT_TOKENS) for name in BUNDLED_MODELS}
+    return {
+        name: ModelSpec(folder / f"{name}.gguf", context_tokens=BUNDLED_CONTEXT_TOKENS, system_messages=False)
+        for name in BUNDLED_MODELS
+    }
 
 
 def bundled_folder() -> Path:
