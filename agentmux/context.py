@@ -246,6 +246,7 @@ class KeptSession(Session):
         return self._kept.messages
 
     def clear(self) -> None:
+        """See ``Session.clear``."""
         self._kept.messages = ()
 
     async def ask(

@@ -135,11 +135,17 @@ class Runtime:
         observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
+        sizes = {
+            "vram": vram,
+            "arena_bytes": arena_bytes,
+            "host_bytes": host_bytes,
+            "link_bytes_per_s": link_bytes_per_s,
+        }
         made = RuntimeConfig.make(
             os.environ,
             config=config,
             models=None if models is None else dict(models),
-            vram=vram,
+            **sizes,
             device=device,
             limits=limits,
             queue_limit=queue_limit,
@@ -147,17 +153,13 @@ class Runtime:
             min_residency_s=min_residency_s,
             max_active_slots=max_active_slots,
             threads=threads,
-            arena_bytes=arena_bytes,
-            link_bytes_per_s=link_bytes_per_s,
-            host_bytes=host_bytes,
             contexts=contexts,
             oversize=oversize,
             switches_per_quantum=switches_per_quantum,
             journal=journal,
             debug_poison=debug_poison,
         )
-        chosen = "models" in made.model_fields_set
-        self._config = made if chosen else made.model_copy(update={"models": bundled_models()})
+        self._config = _with_models(made)
         self._parts = Parts(engine, clock, approve, tuple(observers))
         self._entered = False
         self._core: Core | None = None
@@ -390,3 +392,9 @@ class Runtime:
             failed=ends["failed"],
             engine=opened.engine.stats(),
         )
+
+
+def _with_models(config: RuntimeConfig) -> RuntimeConfig:
+    """The settings, with the bundled models where none were chosen."""
+    chosen = "models" in config.model_fields_set
+    return config if chosen else config.model_copy(update={"models": bundled_models()})

@@ -86,7 +86,7 @@ def _file_module(path: Path) -> ModuleType:
     main = sys.modules.get("__main__")
     if main is not None and getattr(main, "__file__", None) and Path(str(main.__file__)).absolute() == path:
         return main
-    name = f"agentmux_file_{path.stem}_{abs(hash(path)):x}"
+    name = str(path)  # its path is its name, so that it is found again as what it was recorded as
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ def run(
         setting = Setting(
             found, inputs, models, limits, not no_journal, {"vram": vram, "device": device, "threads": threads}
         )
-        run_to_end(_run(setting, _listener(output, found, as_json, events)))
+        run_to_end(_run(setting, listener_for(output, found, as_json, events)))
 
 
 @contextlib.contextmanager
@@ -134,22 +134,27 @@ def _stdin() -> str:
 async def _run(setting: Setting, listener: Listener) -> None:
     async with open_runtime(setting.models, journal=setting.journal, **setting.runtime) as mux:
         inputs, thing = setting.inputs, setting.target.thing
-        try:
-            stream = mux.stream(thing, *inputs.args, limits=setting.limits, **inputs.kwargs)
-            async with aclosing(stream) as events:
-                async for event in events:
-                    listener.event(event)
-                    if isinstance(event, RunFinished):
-                        listener.result(event.result)
-        except AgentmuxError:
+        await follow(mux.stream(thing, *inputs.args, limits=setting.limits, **inputs.kwargs), listener)
+
+
+async def follow(stream: AsyncGenerator[Event, None], listener: Listener) -> None:
+    """Show a run from its first event to its result. Raises UserCodeFailed for what the user's own code raised."""
+    try:
+        async with aclosing(stream) as events:
+            async for event in events:
+                listener.event(event)
+                if isinstance(event, RunFinished):
+                    listener.result(event.result)
+    except AgentmuxError:
+        raise
+    except Exception as error:
+        if not is_from_user_code(error):
             raise
-        except Exception as error:
-            if not is_from_user_code(error):
-                raise
-            raise UserCodeFailed(describe(error)) from error
+        raise UserCodeFailed(describe(error)) from error
 
 
-def _listener(output: Output, found: Target, as_json: bool, events: bool) -> Listener:
+def listener_for(output: Output, found: Target, as_json: bool, events: bool) -> Listener:
+    """How a run of this target is shown."""
     if as_json:
         return Document(output)
     if events:

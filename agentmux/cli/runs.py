@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +14,13 @@ from typing import Any, get_args
 import click
 
 from agentmux.cli.output import Output, printable
+from agentmux.cli.run import Listener, follow, listener_for, user_prints_elsewhere
 from agentmux.cli.signals import run_to_end
+from agentmux.cli.target import find_target
+from agentmux.config import ModelSpec
 from agentmux.errors import JournalError
 from agentmux.journal import Journal, RunDetails, RunSummary, ShownTool, ShownTurn, Status
-from agentmux.messages import Message, RunFinished, ToolCall
+from agentmux.messages import Message, ToolCall
 from agentmux.paths import journal_path
 from agentmux.runtime import Runtime
 
@@ -96,46 +99,37 @@ def show(run: str, path: str | None, as_json: bool, debug: bool) -> None:
 @runs.command()
 @click.argument("run", metavar="ID")
 @click.option("--rerun-in-doubt", is_flag=True, help="Run tools again that were under way when their process ended.")
+@click.option("--events", is_flag=True, help="Print every event as it happens, one line of JSON each.")
 @JOURNAL
 @JSON
 @DEBUG
-def resume(run: str, rerun_in_doubt: bool, path: str | None, as_json: bool, debug: bool) -> int:
+def resume(run: str, rerun_in_doubt: bool, events: bool, path: str | None, as_json: bool, debug: bool) -> None:
     """Take up run ID where it stopped; what it has done already is not done again.
+
+    It runs on the models and the budget that it was begun with. Modules are looked for in this folder first.
 
     A tool that was under way when its process ended may or may not have taken effect. Unless it is declared
     idempotent, resuming stops there, and --rerun-in-doubt is your decision to run it again.
     """
+    if as_json and events:
+        raise click.UsageError("--json and --events exclude each other")
     with _existing(path) as journal:
         found = journal.find(run)
         journal.check_resumable(found)  # before any model is loaded
-    return _resume(_file(path), found, rerun_in_doubt, as_json)
-
-
-def _resume(path: Path, run: str, rerun_in_doubt: bool, as_json: bool) -> int:
-    """Resume it and stream what happens; the exit status."""
-    runtime: Any = Runtime  # what `journal` and `resume` take is settled where runs are carried out
-
-    async def body() -> RunFinished | None:
-        last = None
-        async with (
-            runtime(journal=path) as mux,
-            aclosing(mux.resume(run, rerun_in_doubt=rerun_in_doubt)) as events,
-        ):
-            async for event in events:
-                last = event if isinstance(event, RunFinished) else None
-        return last
-
-    finished = run_to_end(body())
-    if finished is None:
-        return 1
-    text = str(finished.result.output)
+        details = journal.show(found)
     output = Output()
-    if as_json:
-        output.line(json.dumps({"id": run, "status": "finished", "output": text}))
-    else:
-        for line in text.split("\n"):
-            output.line(printable(line))
-    return 0
+    with user_prints_elsewhere(as_json or events):
+        target = find_target(details.summary.target, Path.cwd())
+        listener = listener_for(output, target, as_json, events)
+        run_to_end(_resume(_file(path), details, rerun_in_doubt, listener))
+
+
+async def _resume(path: Path, details: RunDetails, rerun_in_doubt: bool, listener: Listener) -> None:
+    """Bring the run to its end, in a runtime like the one that it was begun in."""
+    settings = json.loads(details.settings)
+    models = {name: ModelSpec(**spec) for name, spec in settings.pop("models").items()}
+    async with Runtime(models, journal=path, **settings) as mux:
+        await follow(mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt), listener)
 
 
 @runs.command()
