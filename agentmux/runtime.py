@@ -135,18 +135,14 @@ class Runtime:
         observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
-        sizes = {
-            "vram": vram,
-            "arena_bytes": arena_bytes,
-            "host_bytes": host_bytes,
-            "link_bytes_per_s": link_bytes_per_s,
-        }
+        sizes = {"vram": vram, "arena_bytes": arena_bytes, "host_bytes": host_bytes}
         made = RuntimeConfig.make(
             os.environ,
             config=config,
             models=None if models is None else dict(models),
             **sizes,
             device=device,
+            link_bytes_per_s=link_bytes_per_s,
             limits=limits,
             queue_limit=queue_limit,
             max_wait_s=max_wait_s,
