@@ -221,7 +221,7 @@ class Asking:
         if len(self._attempts) > self._question.agent.retries:
             raise self._invalid()
         state.emit(OutputRetried(state.id, place.agent, place.span, len(self._attempts), problem))
-        state.log.debug("output retried", agent=place.agent, attempt=len(self._attempts), error=problem)
+        state.services.log.debug("output retried", agent=place.agent, attempt=len(self._attempts), error=problem)
         answer, request = reflection(text, problem, place.agent)
         state.messages.append(request)
         self._rejected = (*self._rejected, answer, request)

@@ -12,7 +12,6 @@ from pydantic_core import to_json
 from agentmux.agent import Agent, Run, Session, first_model, resolve
 from agentmux.asking import Answered, Asking, Question
 from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError
-from agentmux.log import bound
 from agentmux.messages import (
     AgentErrored,
     AgentFinished,
@@ -87,7 +86,7 @@ async def execute(
     place = Place(name, next(state.spans))
     state.emit(AgentStarted(state.id, name, place.span, parent))
     try:
-        with bound(run=state.id, agent=name, span=place.span):
+        with state.services.bound(run=state.id, agent=name, span=place.span):
             output = await function(RunContext(state, place, agent, then), *args, **kwargs)
     except BaseException as error:
         state.emit(AgentErrored(state.id, name, place.span, _text(error)))

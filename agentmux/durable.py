@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agentmux.agent import Agent
 from agentmux.config import Limits, RuntimeConfig
 from agentmux.errors import JournalError
 from agentmux.journal import Journal, RunRecord
@@ -35,15 +37,17 @@ class DurableRuns:
     def __init__(self, journal: Journal, config: RuntimeConfig) -> None:
         self.journal = journal
         self._settings = settings_json(config)
+        self._name: Callable[[Any], str] = functools.lru_cache(maxsize=256)(name_of)
+        self._limits = functools.lru_cache(maxsize=16)(lambda limits: json.dumps(asdict(limits)))
 
     def begin(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Limits) -> RunRecord:
         """Write down that a run begins. Raises JournalError."""
         return self.journal.begin(
             uuid.uuid4().hex,
-            name_of(target),
+            self._name(type(target) if isinstance(target, Agent) else target),
             arguments_json(args, kwargs) or NO_ARGUMENTS,
             self._settings,
-            json.dumps(asdict(limits)),
+            self._limits(limits),
         )
 
     def resume(

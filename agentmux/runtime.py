@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -10,28 +9,26 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
-from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun, resolve
+from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun
 from agentmux.clock import Clock
 from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
-from agentmux.context import drive
 from agentmux.core import Core
 from agentmux.engine.base import (
     Engine,
     EngineStats,
     Footprint,
 )
-from agentmux.errors import EngineError, JournalError
-from agentmux.journal import RunRecord
+from agentmux.errors import EngineError
+from agentmux.following import Asked, follow
 from agentmux.messages import (
     Completion,
     Event,
-    RunErrored,
     RunFinished,
     RunResult,
 )
 from agentmux.models import bundled_models, known
 from agentmux.opening import Parts, open_core
-from agentmux.run import Approve, RunState, forget_quietly
+from agentmux.run import Approve, forget_quietly
 from agentmux.sampling import SamplingParams
 from agentmux.turn import TurnSpec
 
@@ -229,8 +226,9 @@ class Runtime:
     async def run(self, target: Any, /, *args: Any, resume: str, **kwargs: Any) -> RunResult[Any]: ...
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> RunResult[Any]:
         """Run an agent or pipeline to its end. The arguments, and what it may raise, are those of ``stream``."""
+        asked = Asked.of(target, args, kwargs)
         result: RunResult[Any] | None = None
-        async with aclosing(self.stream(target, *args, **kwargs)) as events:
+        async with aclosing(follow(self._opened(), self._config.limits, asked, every=False)) as events:
             async for event in events:
                 if isinstance(event, RunFinished):
                     result = event.result
@@ -254,7 +252,7 @@ class Runtime:
         """
         return await self.run(target, *args, resume=run, rerun_in_doubt=rerun_in_doubt, **kwargs)
 
-    async def stream(
+    def stream(
         self,
         target: Any,
         /,
@@ -282,35 +280,8 @@ class Runtime:
         Cancelling the caller, or ending the iteration early, cancels the run and its turns in the engine. To have
         that done at a known moment, use ``contextlib.aclosing``.
         """
-        opened = self._opened()
-        if opened.draining:
-            raise EngineError("the runtime is draining: it takes no new runs")
-        record: RunRecord | None = None
-        if resume is not None:
-            if opened.durable is None:
-                raise JournalError("this runtime keeps no journal: Runtime(journal=True)")
-            again = opened.durable.resume(resume, target, args, kwargs, rerun_in_doubt=rerun_in_doubt)
-            record, target, args, kwargs = again.record, again.target, again.args, dict(again.kwargs)
-            limits = limits or again.limits
-        name = resolve(target)[0]
-        limits = limits or self._config.limits
-        if record is None and opened.durable is not None:
-            record = opened.durable.begin(target, args, kwargs, limits)
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        run = RunState(opened.services, limits, events.put_nowait, session=session, record=record)
-        task = asyncio.create_task(drive(run, name, target, args, kwargs), name=f"agentmux run {run.id}")
-        opened.runs[task] = run
-        task.add_done_callback(opened.forget)
-        try:
-            while True:
-                event = await events.get()
-                yield event
-                if isinstance(event, RunFinished | RunErrored):
-                    break
-        finally:
-            await opened.stop_run(task)
-        if run.error is not None:
-            raise run.error
+        asked = Asked(target, args, kwargs, limits, session, resume, rerun_in_doubt)
+        return follow(self._opened(), self._config.limits, asked)
 
     async def generate(
         self,

@@ -104,14 +104,12 @@ class Journal:
         self._settle()
         owner, at_s = self._owned(), time.time()
         given = (target, arguments, settings, limits)
-        with self._database.transaction() as execute:
-            if execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone():
-                raise JournalError(f"journal {self.path} has a run {run} already")
-            row = (run, *map(stored, given), at_s)
-            sql = "INSERT INTO run(id, target, arguments, settings, limits, at_s) VALUES(?,?,?,?,?,?)"
-            number = execute(sql, row).lastrowid
-            assert number is not None
-            execute("INSERT INTO attempt VALUES(?,?,?,?)", (number, 1, owner, at_s))
+        # Its first attempt is written by a trigger, in the same transaction.
+        sql = "INSERT OR IGNORE INTO run(id, target, arguments, settings, limits, owner, at_s) VALUES(?,?,?,?,?,?,?)"
+        inserted = self._database.append(sql, (run, *map(stored, given), owner, at_s))
+        number = inserted.lastrowid
+        if not inserted.rowcount or number is None:
+            raise JournalError(f"journal {self.path} has a run {run} already")
         return RunRecord(self._database, RunKey(run, number, 1), given, self._end)
 
     def resume(self, run: str, *, rerun_in_doubt: bool = False) -> RunRecord:

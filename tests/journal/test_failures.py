@@ -99,7 +99,7 @@ def test_a_damaged_page_is_an_error_and_the_rest_can_be_read(tmp_path: Path) -> 
                 record.record_turn(str(number), turn(f"{run} {number} " + "x" * 3000))
             record.end("failed", None, None)
     content = bytearray(path.read_bytes())
-    page = content.index(b"first 20 ") // 4096 * 4096
+    page = content.index(b"first 20 ") // 1024 * 1024
     content[page : page + 100] = random.Random(1).randbytes(100)
     path.write_bytes(content)
     with Journal.open(path) as journal:
