@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +27,8 @@ from agentmux.run import Approve, Services
 from agentmux.scheduler import Policy, Scheduler
 
 DAY_S = 86_400.0
+LATER_S = 0.001
+"""Seconds in which a run's end is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
     durable: DurableRuns | None = None
     try:
         durable = await in_thread(_durable, config.journal, config)
+        if durable is not None:
+            durable.journal.later = functools.partial(asyncio.get_running_loop().call_later, LATER_S)
         if not engines:
             # Appended in the thread: if this task is cancelled meanwhile, the engine still has to be closed.
             await in_thread(lambda: engines.append(native_engine(config)))

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentmux.errors import JournalError
 from agentmux.journal.conversation import ROOT, Conversations
@@ -200,7 +200,11 @@ class EndedRun:
     error: str | None
     at_s: float
 
+    def statement(self) -> tuple[str, tuple[Any, ...]]:
+        """The statement that writes it down, and its row."""
+        output, error = (None if text is None else stored(text) for text in (self.output, self.error))
+        return _ENDING, (self.key.number, self.key.attempt, self.status, output, error, self.at_s)
+
     def write(self, database: Database) -> None:
         """Write it down. Raises JournalError."""
-        output, error = (None if text is None else stored(text) for text in (self.output, self.error))
-        database.append(_ENDING, (self.key.number, self.key.attempt, self.status, output, error, self.at_s))
+        database.append(*self.statement())

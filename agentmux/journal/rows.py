@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from pydantic_core import to_json
+
 from agentmux.journal.conversation import ROOT, Placed
 from agentmux.messages import Message, ToolCall, TurnNumbers
 
@@ -44,7 +46,7 @@ def restored_tokens(value: bytes) -> tuple[int, ...]:
 
 def stored_numbers(numbers: TurnNumbers) -> str:
     """A JSON object."""
-    return _JSON.encode({name: getattr(numbers, name) for name in _NUMBERS})
+    return to_json({name: getattr(numbers, name) for name in _NUMBERS}, inf_nan_mode="constants").decode()
 
 
 def restored_numbers(value: str) -> TurnNumbers:
@@ -55,7 +57,11 @@ def restored_numbers(value: str) -> TurnNumbers:
 
 def stored_messages(new: list[Placed]) -> str | bytes:
     """A JSON array: the first place, then an array of columns for each message, whose places follow each other."""
-    return stored(_JSON.encode([new[0].place if new else ROOT, *map(_columns, new)]))
+    columns = [new[0].place if new else ROOT, *map(_columns, new)]
+    try:
+        return to_json(columns).decode()
+    except ValueError:  # half of a surrogate pair, which only Python's own JSON knows how to keep
+        return stored(_JSON.encode(columns))
 
 
 def restored_messages(values: Iterable[str | bytes]) -> list[Placed]:

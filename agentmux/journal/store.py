@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentmux.errors import ConfigError, JournalError
 from agentmux.journal import owners
@@ -42,7 +43,11 @@ class Journal:
         self._reader = Reader(database, self._is_alive)
         self._owner: owners.Owner | None = None
         self._owed: list[EndedRun] = []
-        """Ends that could not be written when they came."""
+        """Ends that are not written yet: they could not be when they came, or wait for ``later``."""
+        self.later: Callable[[Callable[[], None]], object] | None = None
+        """Calls what it is given a moment later, on the same thread. Where it is set, a run's end is written then, or
+        with the run that begins next: what a process that is killed in between loses is the word that the run ended,
+        and resuming it gives the same output at once."""
 
     @classmethod
     def open(
@@ -101,12 +106,12 @@ class Journal:
 
         Raises JournalError.
         """
-        self._settle()
         owner, at_s = self._owned(), time.time()
         given = (target, arguments, settings, limits)
         # Its first attempt is written by a trigger, in the same transaction.
         sql = "INSERT OR IGNORE INTO run(id, target, arguments, settings, limits, owner, at_s) VALUES(?,?,?,?,?,?,?)"
-        inserted = self._database.append(sql, (run, *map(stored, given), owner, at_s))
+        row = (run, *map(stored, given), owner, at_s)
+        inserted = self._with_owed(sql, row) if self._owed else self._database.append(sql, row)
         number = inserted.lastrowid
         if not inserted.rowcount or number is None:
             raise JournalError(f"journal {self.path} has a run {run} already")
@@ -141,6 +146,7 @@ class Journal:
 
     def runs(self, *, status: Status | None = None, limit: int | None = None) -> list[RunSummary]:
         """The runs, newest first: all, or those with this status, at most ``limit``."""
+        self._settle_quietly()
         found: list[RunSummary] = []
         for attempt in self._reader.attempts():
             if limit is not None and len(found) >= limit:
@@ -162,6 +168,7 @@ class Journal:
 
     def show(self, run: str) -> RunDetails:
         """Everything about a run, by its whole id. Raises JournalError if there is none."""
+        self._settle_quietly()
         return self._reader.details(self._known(run))
 
     def prune(self, *, max_age_s: float | None = None, max_runs: int | None = None) -> int:
@@ -251,6 +258,11 @@ class Journal:
 
     def _end(self, ended: EndedRun) -> None:
         """Write an end. What cannot be written is owed: a run that has ended must not read as running for ever."""
+        if self.later is not None:
+            if not self._owed:
+                self.later(self._settle_quietly)
+            self._owed.append(ended)
+            return
         try:
             ended.write(self._database)
         except JournalError:
@@ -258,9 +270,23 @@ class Journal:
             raise
 
     def _settle(self) -> None:
-        while self._owed:
-            self._owed[0].write(self._database)
-            self._owed.pop(0)
+        if self._owed:
+            self._with_owed()
+
+    def _settle_quietly(self) -> None:
+        """What cannot be written stays owed, until the next run begins or the journal is closed."""
+        with suppress(JournalError):
+            self._settle()
+
+    def _with_owed(self, sql: str = "", row: tuple[Any, ...] = ()) -> Any:
+        """Write what is owed and, given one, another row, all or nothing. The row's cursor."""
+        owed = len(self._owed)
+        with self._database.transaction() as execute:
+            for ended in self._owed:
+                execute(*ended.statement())
+            cursor = execute(sql, row) if sql else None
+        del self._owed[:owed]
+        return cursor
 
 
 def _check_retention(max_age_s: float | None, max_runs: int | None) -> None:
