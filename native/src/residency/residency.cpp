@@ -38,6 +38,7 @@ void Residency::resize(size_t arena_bytes) {
 }
 
 void Residency::empty() {
+    n_changes++;
     uploader.drain();
     for (PlacedUnit * unit : placed) unit->state = UnitState::absent;
     placed.clear();
@@ -102,6 +103,7 @@ void Residency::show_placed(PlacedUnit & unit) {
 }
 
 void Residency::start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted) {
+    n_changes++;
     unit.pieces.clear();
     for (size_t i = 0; i < offsets.size(); i++) unit.pieces.push_back({offsets[i], unit.unit->weights[i].arena_bytes});
     show_placed(unit);
@@ -112,6 +114,7 @@ void Residency::start(PlacedUnit & unit, const std::vector<size_t> & offsets, bo
 
 void Residency::evict(PlacedUnit & unit) {
     if (unit.state == UnitState::arriving && !uploader.cancel(unit)) uploader.wait(unit);
+    n_changes++;
     unit.state = UnitState::absent;
     placed.erase(std::find(placed.begin(), placed.end(), &unit));
     n_evicted++;
