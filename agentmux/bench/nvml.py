@@ -27,6 +27,13 @@ class Nvml:
         if found == 0:
             self._library = library
 
+    def name(self) -> str | None:
+        """The product's."""
+        text = ctypes.create_string_buffer(96)
+        if self._library is None or self._library.nvmlDeviceGetName(self._device, text, len(text)):
+            return None
+        return text.value.decode(errors="replace")
+
     def used_bytes(self) -> int | None:
         """Of the whole GPU, by everyone."""
         memory = _Memory()

@@ -31,6 +31,8 @@ from agentmux.models import expanded, named
 PAGED, RESIDENT, RELOAD, STATIC = "paged", "resident", "reload", "static"
 CONTENDERS = (PAGED, RESIDENT, RELOAD, STATIC)
 _ROUND_UP = 256
+_DRIVER_BYTES = 600 << 20
+"""About what a driver takes for itself; where trying how many layers fit begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Settings:
         """The context of each model."""
         rounds = -(-self.turns // self.agents) if self.keeps else 1
         tokens = -(-rounds * (self.prompt_tokens + self.tokens) // _ROUND_UP) * _ROUND_UP
-        return Shape(tokens, self.slots, self.batch_tokens, self.threads or usable_cores())
+        return Shape(tokens, self.slots, min(self.batch_tokens, tokens), self.threads or usable_cores())
 
     def plan(self) -> tuple[Step, ...]:
         """The turns of a repetition."""
@@ -145,6 +147,7 @@ def bench_paging(
         command=tuple(command),
         began=began,
         machine=this_machine(stats.device),
+        gpu=None if stats.device == "CPU" else nvml.name(),
         versions=loaded_versions(),
         device_bytes=settings.device_bytes,
         arena_bytes=stats.arena_bytes,
@@ -207,7 +210,8 @@ def _contender(bench: _Bench, name: str, device: str, sizes: Sequence[ModelSize]
         return Reload(bench.names, bench.paths, settings.shape(), device)
     budget = settings.device_bytes or 0
     layer = max(size.weight_bytes / max(1, size.units) for size in sizes)
-    guess = int(budget / len(sizes) / layer) + 1
+    other = sum(size.context_bytes for size in sizes) + (_DRIVER_BYTES if device != "CPU" else 0)
+    guess = max(0, int((budget - other) / len(sizes) / layer) + 1)
     most = budget + (bench.base_bytes or 0)
     return Static.largest(bench.names, bench.paths, settings.shape(), device, guess, most)
 

@@ -239,7 +239,7 @@ class Static(_Plain):
         nvml = Nvml()
         for layers in range(guess, -1, -1):
             made = cls(names, paths, shape, device, layers)
-            made.turn(Step(0, 0, 0), shape.batch_tokens, 2, 0.0)  # what backends allocate on first use
+            made.turn(Step(0, 0, 0), shape.batch_tokens // 2, 2, 0.0)  # what backends allocate on first use
             if (nvml.used_bytes() or 0) <= most_bytes:
                 return made
             made.close()

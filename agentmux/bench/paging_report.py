@@ -73,7 +73,7 @@ class Summary(_Value):
     bound_tokens_per_s: float | None = Field(description="by arithmetic, from the resident engine's times and the link")
     bound_first_token_s: float | None
     recomputed_tokens: int = Field(
-        description="prompt tokens of earlier turns that were computed again, all turns; an answer's last token was not yet"
+        description="prompt tokens of earlier turns that were computed again (an answer's last one never was before)"
     )
 
 
@@ -109,6 +109,7 @@ class PagingReport(_Value):
     command: tuple[str, ...] = Field(description="the command line, without the program's name")
     began: str = Field(description="date and time, ISO 8601, UTC")
     machine: Machine
+    gpu: str | None = Field(description="as the driver names it; null where there is none, or no NVML")
     versions: Versions
     device_bytes: int | None = Field(description="budget of the paged engine")
     arena_bytes: int = Field(description="the paged engine's")

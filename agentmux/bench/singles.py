@@ -34,7 +34,7 @@ def measure(path: str, settings: Wanted, device: str, tell: Callable[[str], None
     for slots in settings.single_slots:
         tell(f"{path} alone, {slots} slot(s)")
         tokens = -(-(settings.prompt_tokens + settings.tokens) // _ROUND_UP) * _ROUND_UP
-        shape = Shape(tokens, slots, settings.batch_tokens, settings.threads or usable_cores())
+        shape = Shape(tokens, slots, min(settings.batch_tokens, tokens * slots), settings.threads or usable_cores())
         with closing(
             EngineContender(path, shape, EngineConfig(device if device != "CPU" else "cpu", threads=shape.threads))
         ) as engine:

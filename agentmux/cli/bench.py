@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from agentmux.cli.bench_paging import paging
 from agentmux.cli.options import DEVICE, Counts, Size, loading_native
 from agentmux.cli.output import Output, printable
 from agentmux.cli.summary import size_text
@@ -92,6 +93,10 @@ def engine(
     if target is not None:
         Path(target).write_text(report.model_dump_json() + "\n", encoding="utf-8")
     _show(report, output)
+
+
+# Registered from its own file: it has a bench, a table and a picture of its own.
+bench.add_command(paging)
 
 
 def _tell(line: str) -> None:
