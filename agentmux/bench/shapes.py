@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from io import BufferedWriter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -81,21 +80,20 @@ class ModelShape:
             layer += [("attn_q_norm", (self.head_width,)), ("attn_k_norm", (self.head_width,))]
         if self.window:
             layer += [("post_attention_norm", (self.width,)), ("post_ffw_norm", (self.width,))]
-        found = [("token_embd.weight", (self.width, self.vocabulary))]
+        found: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (self.width, self.vocabulary))]
         found += [(f"blk.{i}.{name}.weight", shape) for i in range(self.layers) for name, shape in layer]
         found.append(("output_norm.weight", (self.width,)))
         return found if self.tied else [*found, ("output.weight", (self.width, self.vocabulary))]
 
 
-_QWEN3 = MappingProxyType({"head_width": 128, "vocabulary": 151936, "rope_base": 1e6, "head_norms": True})
 SHAPES = MappingProxyType(
     {
         "llama3-1b": ModelShape("llama", 16, 2048, 8192, 32, 8, 64, 128256, tied=True),
         "llama3-3b": ModelShape("llama", 28, 3072, 8192, 24, 8, 128, 128256, tied=True),
         "llama3-8b": ModelShape("llama", 32, 4096, 14336, 32, 8, 128, 128256),
         "mistral-7b": ModelShape("llama", 32, 4096, 14336, 32, 8, 128, 32768, rope_base=1e6),
-        "qwen3-8b": ModelShape("qwen3", 36, 4096, 12288, 32, 8, **_QWEN3),
-        "qwen3-14b": ModelShape("qwen3", 40, 5120, 17408, 40, 8, **_QWEN3),
+        "qwen3-8b": ModelShape("qwen3", 36, 4096, 12288, 32, 8, 128, 151936, rope_base=1e6, head_norms=True),
+        "qwen3-14b": ModelShape("qwen3", 40, 5120, 17408, 40, 8, 128, 151936, rope_base=1e6, head_norms=True),
         "gemma3-4b": ModelShape(
             "gemma3", 34, 2560, 10240, 8, 4, 256, 262144, rope_base=1e6, tied=True, head_norms=True, window=1024
         ),
@@ -131,7 +129,7 @@ def write_shape(name: str, path: str, seed: int = 1, tokenizer: str | None = Non
     tensors = shape.tensors()
     for tensor, dims in tensors:
         header.add_tensor(tensor, dims, *((F32, 4 * dims[0]) if len(dims) == 1 else (Q4_0, _q4_bytes(*dims))))
-    with open(path, "wb", buffering=0) as raw_file, BufferedWriter(raw_file) as file:
+    with open(path, "wb") as file:
         file.write(header.packed(_ALIGNMENT))
         _write_weights(file, tensors, seed)
         return file.tell()
@@ -141,13 +139,12 @@ def _q4_bytes(columns: int, rows: int) -> int:
     return columns // _BLOCK_WEIGHTS * rows * _BLOCK_BYTES
 
 
-def _write_weights(file: BufferedWriter, tensors: list[tuple[str, tuple[int, ...]]], seed: int) -> None:
+def _write_weights(file: BinaryIO, tensors: list[tuple[str, tuple[int, ...]]], seed: int) -> None:
     random = np.random.default_rng(seed)
     blocks: dict[tuple[int, ...], memoryview] = {}
     for i, (_, dims) in enumerate(tensors):
         if len(dims) == 1:
-            data, size = memoryview(np.ones(dims[0], np.float32)).cast("B"), 4 * dims[0]
-            file.write(data)
+            size = file.write(np.ones(dims[0], np.float32).tobytes())
         else:
             if dims not in blocks:
                 blocks[dims] = _random_q4(random, *dims)
@@ -166,7 +163,7 @@ def _random_q4(random: np.random.Generator, columns: int, rows: int) -> memoryvi
     blocks[:, 2:] = np.frombuffer(random.bytes(n * 16), np.uint8).reshape(n, 16)
     scales = (random.uniform(0.5, 1.0, n) / (8 * np.sqrt(columns))).astype(np.float16)
     blocks[:, :2] = scales.view(np.uint8).reshape(n, 2)
-    return memoryview(blocks.reshape(-1))
+    return memoryview(blocks.reshape(-1).data)
 
 
 def shape_bytes(name: str) -> int:

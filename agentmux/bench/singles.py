@@ -20,12 +20,23 @@ _ROUND_UP = 256
 class Wanted(Protocol):
     """The settings that matter here."""
 
-    prompt_tokens: int
-    tokens: int
-    repetitions: int
-    single_slots: tuple[int, ...]
-    batch_tokens: int
-    threads: int | None
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def repetitions(self) -> int: ...
+
+    @property
+    def single_slots(self) -> tuple[int, ...]: ...
+
+    @property
+    def batch_tokens(self) -> int: ...
+
+    @property
+    def threads(self) -> int | None: ...
 
 
 def measure(path: str, settings: Wanted, device: str, tell: Callable[[str], None]) -> list[Single]:
