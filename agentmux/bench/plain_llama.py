@@ -32,17 +32,25 @@ class PlainLlama:
         shape: the context to make.
         device: a ggml device's name, as ``EngineStats.device`` gives it.
         mapped: on the CPU, compute from the mapped file, as llama.cpp does by default; or else from a copy.
+        layers: how many are on the device (``-ngl``), the rest computed with llama.cpp's own defaults; None: all.
 
     Raises ModelUnsupported if llama.cpp cannot load the file, EngineError if there is no room for the context.
     """
 
-    def __init__(self, path: str, shape: Shape, device: str = "CPU", *, mapped: bool = True) -> None:
+    def __init__(
+        self, path: str, shape: Shape, device: str = "CPU", *, mapped: bool = True, layers: int | None = None
+    ) -> None:
         on_device = device != "CPU"
         self._shape = shape
-        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), _model_params(device, on_device, mapped))
+        model_params = _model_params(device, on_device, mapped)
+        if layers is not None:
+            model_params.n_gpu_layers = layers
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._model:
             raise ModelUnsupported(f"{path}: llama.cpp cannot load it")
-        self._context = llama_cpp.llama_init_from_model(self._model, _context_params(shape, on_device))
+        params = _context_params(shape, on_device)
+        params.op_offload = layers is not None
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             llama_cpp.llama_model_free(self._model)
             raise EngineError(f"{path}: no context of {shape.context_tokens} tokens for {shape.slots} slot(s)")
@@ -52,7 +60,7 @@ class PlainLlama:
         self._ends = np.array(ends, dtype=np.int64)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = _Batch(shape.batch_tokens)
-        self._compute_s = self._stepped = 0.0
+        self._compute_s = self._stepped = self._began = 0.0
 
     def run(self, workload: Workload, prompts: list[tuple[int, ...]]) -> Timing:
         """See ``Contender.run``."""
@@ -69,6 +77,36 @@ class PlainLlama:
             whole_s, compute_s = end - prefilled, self._compute_s - prefill_compute_s
         return Timing(whole_s, compute_s, cpu_s, answers)
 
+    def answer(self, prompt: tuple[int, ...], max_tokens: int) -> tuple[float, float]:
+        """One turn from an empty KV cache, greedily: seconds to its first token, and of the whole of it."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+        begin = time.perf_counter()
+        first = self._prefill([prompt], ends=False)
+        first_s = time.perf_counter() - begin
+        self._decode(first, [len(prompt)], max_tokens)
+        return first_s, time.perf_counter() - begin
+
+    def bare(self, slots: int, depth_tokens: int, n_tokens: int) -> tuple[float, float]:
+        """Prefill and decode as llama-bench measures them: nothing is sampled, and any token will do.
+
+        Returns seconds within llama.cpp for the prompts of ``depth_tokens`` each, and for ``n_tokens`` steps that add
+        one token to each slot.
+        """
+        llama_cpp.llama_memory_clear(self._memory, True)
+        self._compute_s = 0.0
+        if depth_tokens:
+            prompt = tuple(i * 7919 % self.n_vocabulary for i in range(depth_tokens))
+            self._prefill([prompt] * slots, ends=False)
+        prefill_s = self._stepped - self._began if depth_tokens else 0.0
+        tokens, positions = np.ones(slots, np.int32), np.full(slots, depth_tokens, np.int32)
+        ids, wanted = np.arange(slots, dtype=np.int32), np.ones(slots, np.int8)
+        begin = time.perf_counter()
+        for _ in range(n_tokens):
+            self._step(tokens, positions, ids, wanted)
+            positions += 1
+            tokens = (tokens * 7919 + 13) % self.n_vocabulary
+        return prefill_s, time.perf_counter() - begin
+
     def close(self) -> None:
         """Free context and model."""
         llama_cpp.llama_free(self._context)
@@ -80,6 +118,7 @@ class PlainLlama:
         Where answers end with it, their KV cache is given up at once: otherwise later prompts would attend over it.
         """
         first: list[int] = []
+        self._began = 0.0
         every = [(token, i, slot) for slot, prompt in enumerate(prompts) for i, token in enumerate(prompt)]
         lengths = [len(prompt) for prompt in prompts]
         for start in range(0, len(every), self._shape.batch_tokens):
@@ -111,6 +150,7 @@ class PlainLlama:
     def _step(self, tokens: Any, positions: Any, slots: Any, wanted: Any) -> float:
         batch = self._batch.filled(tokens, positions, slots, wanted)
         begin = time.perf_counter()
+        self._began = self._began or begin
         failed = llama_cpp.llama_decode(self._context, batch)
         llama_cpp.llama_synchronize(self._context)
         self._stepped = time.perf_counter()

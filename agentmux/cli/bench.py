@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from agentmux.cli.bench_paging import paging
 from agentmux.cli.options import DEVICE, Counts, Size, loading_native
 from agentmux.cli.output import Output, printable
 from agentmux.cli.summary import size_text
@@ -211,6 +212,10 @@ def _show_schedules(report: SchedulerReport, output: Output) -> None:
         )
     output.render(table)
     output.line("wait, longest: of a turn, to its admission; run: mean, from its arrival to its end; seconds")
+
+
+# Registered from its own file: it has a bench, a table and a picture of its own.
+bench.add_command(paging)
 
 
 def _tell(line: str) -> None:

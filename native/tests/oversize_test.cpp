@@ -25,12 +25,12 @@ TEST_CASE("measured times decide, and a small difference changes nothing") {
     CHECK(policy.choose(1, 1000, 1e3) == Oversize::stream);
 }
 
-TEST_CASE("a fixed choice stays, and the front stays in the arena") {
+TEST_CASE("a fixed choice stays, and the back stays in the arena") {
     CHECK(OversizePolicy(Oversize::stream).choose(1, 1, 1) == Oversize::stream);
     CHECK(OversizePolicy(Oversize::host).choose(500, 1, 1e9) == Oversize::host);
     std::vector<Unit> units(4);
     for (Unit & unit : units) unit.bytes = 10;
-    CHECK(beyond_arena(units, 25) == std::vector<bool>{false, false, true, true});
+    CHECK(beyond_arena(units, 25) == std::vector<bool>{true, true, false, false});
     CHECK(beyond_arena(units, 9) == std::vector<bool>{true, true, true, true});
     CHECK(beyond_arena(units, 40) == std::vector<bool>{false, false, false, false});
 }

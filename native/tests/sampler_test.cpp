@@ -83,7 +83,7 @@ llama_token plain_choice(llama_sampler * chain, const std::vector<float> & logit
 
 TEST_CASE("the peak is the first of the largest, and what is no number is an error wherever it stands") {
     std::mt19937 random(1);
-    for (const size_t n : {1u, 15u, 16u, 17u, 1023u, 1025u, 5000u}) {
+    for (const size_t n : {1u, 15u, 16u, 17u, 63u, 64u, 65u, 1025u, 5000u, 9000u}) {
         for (int round = 0; round < 20; round++) {
             auto logits = random_logits(random, n, 1);
             for (float & logit : logits) logit = std::round(logit * 2);   // many equals

@@ -18,6 +18,7 @@ namespace {
 constexpr int    default_context_tokens = 4096;
 constexpr double shortest_quantum_s = 0.25;
 constexpr double switches_per_quantum = 8;   // a quantum is worth this many: at most an eighth of the time goes into them
+constexpr int    most_helpers = 7;   // that sample beside the engine thread
 constexpr double assumed_link_bytes_per_s = 8e9;   // until one has been seen
 // A driver's context takes about half a gibibyte. What is in use beyond this before we begin belongs to others.
 constexpr uint64_t largest_driver_share_bytes = 1ull << 30;
@@ -47,7 +48,8 @@ Engine::Engine(const EngineConfig & c)
     : config(c), device(open_device(c.device)), n_threads(c.threads > 0 ? c.threads : usable_cores()),
       others_bytes(device.used_bytes() > largest_driver_share_bytes ? device.used_bytes() - largest_driver_share_bytes / 2 : 0),
       budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)),
-      in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), sessions(host_budget), residency(device, c.link_bytes_per_s, c.debug_poison),
+      in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), sessions(host_budget),
+      helpers(std::min(most_helpers, n_threads - 1)), residency(device, c.link_bytes_per_s, c.debug_poison),
       thread([this] { run(); }) {}
 
 // ---- any thread -----------------------------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ Footprint Engine::load(const LoadSpec & asked) {
         }
         Footprint footprint;
         run_on_engine_thread([&, host = std::move(host), host_id = host_id]() mutable {
-            auto runner = std::make_shared<Runner>(std::move(host), host_id, next_id++, spec, events, sessions, config.debug_hash_logits);
+            auto runner = std::make_shared<Runner>(std::move(host), host_id, next_id++, spec, events, sessions, helpers, config.debug_hash_logits);
             try {
                 install(runner);
             } catch (...) {   // to the byte: the arena is made anew when the failed model's memory is free
@@ -332,12 +334,13 @@ NextUse Engine::outlook(ModelId model, int unit) const {
 
 // Uploads the successor, front first, into what is free and what is needed later still.
 void Engine::hint() {
-    if (hinted < 0) return;
+    if (hinted < 0 || hint_done == std::make_tuple(running, hinted, residency.changes())) return;
     const auto successor = std::find_if(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == hinted; });
     const int  n_units   = int(successor->second->host->units.size());
     for (int unit = 0; unit < n_units; unit++) {
-        if (!residency.request(hinted, unit, distances, outlook(hinted, unit), true)) return;
+        if (!residency.request(hinted, unit, distances, outlook(hinted, unit), true)) break;
     }
+    hint_done = {running, hinted, residency.changes()};
 }
 
 }  // namespace agentmux

@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <tuple>
 
 namespace agentmux {
 
@@ -87,6 +88,7 @@ class Engine {
     HostBudget         host_budget;
     SessionStore       sessions;
     EventQueue         events;
+    Helpers            helpers;
     Residency          residency;
     const Residency::Distance distances = [this](ModelId model, int unit) { return outlook(model, unit); };
 
@@ -98,6 +100,7 @@ class Engine {
     Runner *          running  = nullptr;   // of the last step
     double            since_s  = 0;         // it has been running
     ModelId           hinted   = -1;
+    std::tuple<Runner *, ModelId, uint64_t> hint_done;   // running, hinted and the arena's changes when nothing more could be hinted
     int               next_id  = 0;
 
     mutable std::mutex                   mutex;   // guards everything below

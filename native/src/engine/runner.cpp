@@ -8,6 +8,12 @@
 
 namespace agentmux {
 
+namespace {
+
+constexpr size_t logits_worth_helpers = 256 * 1024;
+
+}  // namespace
+
 Event cancelled_unstarted(const Turn & turn) {
     Event event{.kind = Event::Kind::finished, .turn = turn.request.turn};
     event.reason = "cancelled";
@@ -16,8 +22,9 @@ Event cancelled_unstarted(const Turn & turn) {
 }
 
 Runner::Runner(std::shared_ptr<const HostModel> h, ModelId host_id, int id, const LoadSpec & spec, EventQueue & events, SessionStore & store,
-               bool hash_logits)
-    : spec(spec), host(std::move(h)), host_id(host_id), id(id), weight_bytes(total_bytes(host->units)), events(events), hash_logits(hash_logits),
+               Helpers & helpers, bool hash_logits)
+    : spec(spec), host(std::move(h)), host_id(host_id), id(id), weight_bytes(total_bytes(host->units)), events(events), helpers(helpers),
+      hash_logits(hash_logits),
       the_slots(spec.slots, id, store) {}
 
 void Runner::make_decoder(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads, Oversize oversize) {
@@ -209,10 +216,14 @@ void Runner::step(const Residency & residency) {
         Turn & turn = *the_slots.turn(span.slot);
         turn.stats.upload_wait_s += waited;
         (span.decoding ? turn.stats.decode_s : turn.stats.prefill_s) += took;
+        advance_turn(span);
+    }
+    for (const Choice & choice : choose_tokens(spans)) {
         try {
-            advance_turn(span);
+            if (choice.error) throw *choice.error;
+            accept(choice.slot, choice.token, choice.logits);
         } catch (const Error & e) {
-            fail(span.slot, e);
+            fail(choice.slot, e);
         }
     }
 }
@@ -220,16 +231,38 @@ void Runner::step(const Residency & residency) {
 void Runner::advance_turn(const Span & span) {
     Turn & turn = *the_slots.turn(span.slot);
     turn.cached += span.n_tokens;
-    if (turn.generated.empty()) {
-        Event event{.kind = Event::Kind::prefill, .turn = turn.request.turn};
-        event.done  = uint64_t(turn.cached);
-        event.total = turn.prompt.size();
-        events.push(std::move(event));
+    if (!turn.generated.empty()) return;
+    Event event{.kind = Event::Kind::prefill, .turn = turn.request.turn};
+    event.done  = uint64_t(turn.cached);
+    event.total = turn.prompt.size();
+    events.push(std::move(event));
+}
+
+// Reading many rows of a large vocabulary takes as long as several layers, and the device waits meanwhile.
+std::vector<Runner::Choice> Runner::choose_tokens(const std::vector<Span> & spans) {
+    std::vector<Choice> choices;
+    for (const Span & span : spans) {
+        if (span.output >= 0) choices.push_back({span.slot, the_decoder->logits(span.output)});
     }
-    if (span.output < 0) return;
-    const float * logits = the_decoder->logits(span.output);
-    if (hash_logits) turn.stats.logits_crc32 = crc32(turn.stats.logits_crc32, logits, size_t(llama_vocab_n_tokens(vocab())) * sizeof(float));
-    accept(span.slot, turn.sampler.sample(logits), logits);
+    if (choices.size() * size_t(llama_vocab_n_tokens(vocab())) >= logits_worth_helpers) {
+        helpers.each(choices.size(), [&](size_t i) { choose(choices[i]); });
+    } else {
+        for (Choice & choice : choices) choose(choice);
+    }
+    return choices;
+}
+
+// On any thread; each turn has a sampler of its own.
+void Runner::choose(Choice & choice) const {
+    Turn & turn = *the_slots.turn(choice.slot);
+    try {
+        if (hash_logits) turn.stats.logits_crc32 = crc32(turn.stats.logits_crc32, choice.logits, size_t(llama_vocab_n_tokens(vocab())) * sizeof(float));
+        choice.token = turn.sampler.sample(choice.logits);
+    } catch (const Error & e) {
+        choice.error = e;
+    } catch (const std::exception & e) {
+        choice.error = Error(ErrorCode::engine, e.what());
+    }
 }
 
 void Runner::accept(int slot, llama_token token, const float * logits) {

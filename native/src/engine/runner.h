@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/helpers.h"
 #include "engine/event_queue.h"
 #include "engine/slots.h"
 #include "host/host_model.h"
@@ -20,7 +21,7 @@ class Runner {
   public:
     // host_id: of the model in the arena; several runners may share one.
     Runner(std::shared_ptr<const HostModel> host, ModelId host_id, int id, const LoadSpec & spec, EventQueue & events, SessionStore & store,
-           bool hash_logits);
+           Helpers & helpers, bool hash_logits);
 
     void make_decoder(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads, Oversize oversize);
 
@@ -78,7 +79,16 @@ class Runner {
 
     std::vector<Span> compose(std::vector<PassToken> & batch) const;
     void              add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const;
+    struct Choice {   // of a slot's next token
+        int                  slot;
+        const float *        logits;   // [vocabulary]
+        llama_token          token = 0;
+        std::optional<Error> error{};
+    };
+
     void              advance_turn(const Span & span);
+    std::vector<Choice> choose_tokens(const std::vector<Span> & spans);
+    void              choose(Choice & choice) const;
     void              accept(int slot, llama_token token, const float * logits);
     void              show(Turn & turn, const std::string & text);
     void              finish(int slot, const std::string & reason);
@@ -90,6 +100,7 @@ class Runner {
     std::string       piece(llama_token token, bool special) const;
 
     EventQueue &                       events;
+    Helpers &                          helpers;
     const bool                         hash_logits;
     Slots                              the_slots;
     std::unique_ptr<Decoder>           the_decoder;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "kv/watch.h"
 
 #include <algorithm>
 #include <numeric>
@@ -41,6 +42,7 @@ void Decoder::open(bool watch) {
     const LogCapture     log;
     llama_context_params params = context_params(shape, on_device);
     watched                     = watch;
+    graph_moves                 = std::nullopt;
     planned.assign(host.units.size(), false);
     params.cb_eval              = watch ? on_node_c : nullptr;
     params.cb_eval_user_data    = this;
@@ -113,16 +115,26 @@ double Decoder::decode(const std::vector<PassToken> & tokens) {
         waited_s = residency.require(model, all, distances);
     }
     if (!watched || residency.complete(model)) {
-        mode = Mode::resident;
-        run(tokens);
+        resident_pass(tokens);
     } else {
         paged_pass(tokens);
     }
+    graph_moves = residency.moves(model);
     // The CPU's own time: what it waited for was the front, which comes once.
     const double took = now_s() - started - (how == Oversize::host ? waited_s : 0);
     if (watched && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took);
     node = -1;
     return waited_s;
+}
+
+// Recorded graphs hold addresses, and a backend takes a graph that llama.cpp uses again for the one it recorded, unless
+// the pass is watched: then it looks at each node. So the first pass after a move is watched, or gets new graphs.
+void Decoder::resident_pass(const std::vector<PassToken> & tokens) {
+    mode             = Mode::resident;
+    const bool moved = graph_moves && *graph_moves != residency.moves(model);
+    if (watched) set_callback(context.get(), moved ? on_node_c : nullptr, this);
+    else if (moved) forget_graphs();
+    run(tokens);
 }
 
 // Where each unit is computed. A change of device needs new graphs, which a new reservation brings.
@@ -134,7 +146,7 @@ void Decoder::choose_device(int n_tokens) {
     const bool left_to_host = weight_bytes > arena && how == Oversize::host;
     const auto units        = left_to_host ? beyond_arena(host.units, arena) : std::vector<bool>(host.units.size(), false);
     residency.compute_on_host(model, units);
-    if (units != planned) llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0);   // none, as before: it only asks for that
+    if (units != planned) forget_graphs();
     planned = units;
 }
 
@@ -169,6 +181,7 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
     const bool  known = plans.count(key) != 0;
     plan              = known ? plans[key] : similar(key);
     const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
+    set_callback(context.get(), on_node_c, this);
     for (int attempt = 0;; attempt++) {
         mode = Mode::paged;
         node = -1;

@@ -20,6 +20,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace agentmux {
@@ -46,8 +47,8 @@ class Decoder {
             const ContextShape & shape);
 
     // Creates the context. The model's weights must lie where they will be computed (in a buffer of the device).
-    // watched: llama.cpp asks at each node, so that units may come and go; without it nothing slows computing down, but
-    // then the whole model must be resident in every pass.
+    // watched: llama.cpp can ask at each node, so that units may come and go; without it the whole model must be resident
+    // in every pass. Passes in which a watched model is resident and stays where it was are not asked about either.
     // Throws Error(never_fits) where the device has no room for it.
     void open(bool watched);
     void close() { context.reset(); }
@@ -108,6 +109,9 @@ class Decoder {
     Saved    save_slots(const std::vector<PassToken> & tokens);
     void     restore_slots(const std::vector<PassToken> & tokens, const Saved & saved);
     void     choose_device(int n_tokens);
+    void     resident_pass(const std::vector<PassToken> & tokens);
+    // Has llama.cpp plan anew; setting no adapter, as before, does nothing else.
+    void     forget_graphs() { llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0); }
 
     const HostModel &   host;
     const ModelId       model;
@@ -121,6 +125,7 @@ class Decoder {
     llama_batch         batch;
     llama_context_ptr   context;
     bool                watched = false;
+    std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context
     std::vector<bool>   planned;   // [unit] whether the graphs are planned for the CPU to compute it
     OversizePolicy      oversize;
     Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena

@@ -34,11 +34,11 @@ void OversizePolicy::note(Oversize how, int n_tokens, double seconds) {
 }
 
 std::vector<bool> beyond_arena(const std::vector<Unit> & units, size_t arena_bytes) {
-    std::vector<bool> beyond(units.size(), true);
-    size_t            used = 0;
-    for (size_t i = 0; i < units.size() && used + units[i].bytes <= arena_bytes; i++) {
-        used += units[i].bytes;
-        beyond[i] = false;
+    std::vector<bool> beyond(units.size(), false);
+    size_t            left = total_bytes(units);
+    for (size_t i = 0; i < units.size() && left > arena_bytes; i++) {
+        left -= units[i].bytes;
+        beyond[i] = true;
     }
     return beyond;
 }

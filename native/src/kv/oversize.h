@@ -32,7 +32,8 @@ class OversizePolicy {
     std::map<int, double>                host_s, stream_s;   // [tokens] -> seconds of a pass, smoothed
 };
 
-// [unit] whether it is left to the CPU: the front stays in the arena as far as it fits.
+// [unit] whether it is left to the CPU: the front, as llama.cpp does it, because the token embeddings are there too, and
+// because the last unit, the output matrix, is often the largest.
 std::vector<bool> beyond_arena(const std::vector<Unit> & units, size_t arena_bytes);
 
 }  // namespace agentmux

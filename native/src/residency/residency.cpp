@@ -38,6 +38,7 @@ void Residency::resize(size_t arena_bytes) {
 }
 
 void Residency::empty() {
+    n_changes++;
     uploader.drain();
     for (PlacedUnit * unit : placed) unit->state = UnitState::absent;
     placed.clear();
@@ -53,7 +54,10 @@ void Residency::show_all_at_start() {
 
 void Residency::add(ModelId model, const std::vector<Unit> & units) {
     std::lock_guard lock(mutex);
-    if (size_t(model) >= models.size()) models.resize(size_t(model) + 1);
+    if (size_t(model) >= models.size()) {
+        models.resize(size_t(model) + 1);
+        n_moves.resize(size_t(model) + 1, 0);
+    }
     for (const Unit & unit : units) {
         auto placed_unit   = std::make_unique<PlacedUnit>();
         placed_unit->unit  = &unit;
@@ -82,6 +86,7 @@ bool Residency::complete(ModelId model) const {
 
 // A tensor must never lie at address 0: llama.cpp would take it for one that is still to be allocated.
 void Residency::show_at_start(PlacedUnit & unit) {
+    n_moves[size_t(unit.model)]++;
     for (const Weight & weight : unit.unit->weights) {
         weight.tensor->data   = ggml_backend_buffer_get_base(arena.get());
         weight.tensor->buffer = arena.get();
@@ -89,6 +94,7 @@ void Residency::show_at_start(PlacedUnit & unit) {
 }
 
 void Residency::show_placed(PlacedUnit & unit) {
+    n_moves[size_t(unit.model)]++;
     for (size_t i = 0; i < unit.pieces.size(); i++) {
         ggml_tensor * tensor = unit.unit->weights[i].tensor;
         tensor->data         = static_cast<char *>(ggml_backend_buffer_get_base(arena.get())) + unit.pieces[i].offset;
@@ -97,6 +103,7 @@ void Residency::show_placed(PlacedUnit & unit) {
 }
 
 void Residency::start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted) {
+    n_changes++;
     unit.pieces.clear();
     for (size_t i = 0; i < offsets.size(); i++) unit.pieces.push_back({offsets[i], unit.unit->weights[i].arena_bytes});
     show_placed(unit);
@@ -107,6 +114,7 @@ void Residency::start(PlacedUnit & unit, const std::vector<size_t> & offsets, bo
 
 void Residency::evict(PlacedUnit & unit) {
     if (unit.state == UnitState::arriving && !uploader.cancel(unit)) uploader.wait(unit);
+    n_changes++;
     unit.state = UnitState::absent;
     placed.erase(std::find(placed.begin(), placed.end(), &unit));
     n_evicted++;
@@ -212,6 +220,7 @@ void Residency::compute_on_host(ModelId model, const std::vector<bool> & units) 
         }
         if (unit.state != UnitState::absent) evict(unit);
         unit.state = UnitState::on_host;
+        n_moves[size_t(model)]++;
         for (const Weight & weight : unit.unit->weights) {
             weight.tensor->data   = const_cast<void *>(weight.host);   // only read
             weight.tensor->buffer = weight.host_buffer;

@@ -26,6 +26,10 @@ class Residency {
     void remove(ModelId model);
 
     bool complete(ModelId model) const;   // all of it is ready
+    // How often a unit was given a place or gave way.
+    uint64_t changes() const { return n_changes; }
+    // How often a tensor of this model was shown at another place: as long as it stays the same, so do all addresses.
+    uint64_t moves(ModelId model) const { return n_moves[size_t(model)]; }
     // In the arena, or computed by the CPU where it lies: nothing to wait for.
     bool ready(ModelId model, int unit) const { return of(model, unit).state == UnitState::resident || of(model, unit).state == UnitState::on_host; }
 
@@ -81,6 +85,8 @@ class Residency {
     mutable std::mutex       mutex;    // guards `models` against snapshots
     std::vector<Units>       models;   // [model]
     std::vector<PlacedUnit*> placed;   // in the order of arrival
+    std::vector<uint64_t>    n_moves;  // [model]
+    uint64_t                 n_changes = 0;
     std::atomic<uint64_t>    n_evicted = 0, n_compactions = 0;
     std::atomic<double>      waited_s  = 0;
     Uploader                 uploader;   // last: its thread ends before what it copies into is freed

@@ -12,6 +12,7 @@ namespace agentmux {
 namespace {
 
 constexpr size_t chunk_bytes = 8u << 20;   // 2 MiB costs bandwidth, 32 MiB costs latency
+constexpr double longest_lag_s = 1e-3;        // that a timetable makes up for
 
 }  // namespace
 
@@ -147,8 +148,11 @@ void Uploader::copy_staged(const Weight & weight) {
     }
 }
 
-void Uploader::hold_to_rate(double started_s, uint64_t bytes) const {
-    const double left_s = started_s + double(bytes) / double(rate) - now_s();
+// By a timetable, so that a sleep that took too long is made up for; after a pause it begins anew.
+void Uploader::hold_to_rate(double started_s, uint64_t bytes) {
+    if (started_s > due_s + longest_lag_s) due_s = started_s;
+    due_s += double(bytes) / double(rate);
+    const double left_s = due_s - now_s();
     if (left_s > 0) std::this_thread::sleep_for(std::chrono::duration<double>(left_s));
 }
 

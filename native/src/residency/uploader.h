@@ -71,9 +71,10 @@ class Uploader {
     void copy(const Job & job);
     void copy_weight(const Weight & weight);
     void copy_staged(const Weight & weight);
-    void hold_to_rate(double started_s, uint64_t bytes) const;
+    void hold_to_rate(double started_s, uint64_t bytes);
 
     const uint64_t          rate;
+    double                  due_s = 0;   // the copying thread's: when the last chunk may be there at that rate
     ggml_backend_t          stream;   // null on the CPU: plain copies
     BufferPtr               staging;  // two page-locked chunks; null on the CPU
     mutable std::mutex      mutex;    // guards everything below

@@ -12,7 +12,9 @@ namespace {
 // Logits compared at once. Independent lanes, because a compiler may not reorder comparisons of floats by itself.
 constexpr size_t lanes = 16;
 // Logits between two looks at whether the largest has changed.
-constexpr size_t stride = 1024;
+constexpr size_t stride = 2048;
+// Places that are read from at once.
+constexpr size_t regions = 4;
 
 bool likelier(const llama_token_data & a, const llama_token_data & b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -23,28 +25,37 @@ struct Extent {
     uint32_t has_nan = 0;
 };
 
-Extent extent_of(const float * logits, size_t n) {
-    float    largest[lanes];
-    uint32_t nan[lanes] = {};
-    std::fill(largest, largest + lanes, -INFINITY);
-    size_t at = 0;
-    for (; at + lanes <= n; at += lanes) {
-        for (size_t lane = 0; lane < lanes; lane++) {
-            const float x = logits[at + lane];
-            largest[lane] = x > largest[lane] ? x : largest[lane];
-            nan[lane] |= uint32_t(x != x);
-        }
-    }
+Extent extent_of_few(const float * logits, size_t n) {
     Extent extent;
-    for (; at < n; at++) {
-        extent.largest = std::max(extent.largest, logits[at]);
-        extent.has_nan |= uint32_t(logits[at] != logits[at]);
-    }
-    for (size_t lane = 0; lane < lanes; lane++) {
-        extent.largest = std::max(extent.largest, largest[lane]);
-        extent.has_nan |= nan[lane];
+    for (size_t i = 0; i < n; i++) {
+        extent.largest = std::max(extent.largest, logits[i]);
+        extent.has_nan |= uint32_t(logits[i] != logits[i]);
     }
     return extent;
+}
+
+// [n] logits of each region, n a multiple of `lanes`. Reading from several places at once is what keeps the memory busy (logits come fresh from
+// the device, past the caches), and what keeps one comparison from waiting for the one before.
+void extents_of_regions(const float * logits, size_t region, size_t n, Extent * extents) {
+    float    largest[regions][lanes];
+    uint32_t nan[regions][lanes] = {};
+    for (auto & row : largest) std::fill(row, row + lanes, -INFINITY);
+    for (size_t at = 0; at < n; at += lanes) {
+        for (size_t r = 0; r < regions; r++) {
+            for (size_t lane = 0; lane < lanes; lane++) {
+                const float x    = logits[r * region + at + lane];
+                largest[r][lane] = x > largest[r][lane] ? x : largest[r][lane];
+                nan[r][lane] |= uint32_t(x != x);
+            }
+        }
+    }
+    for (size_t r = 0; r < regions; r++) {
+        extents[r] = {};
+        for (size_t lane = 0; lane < lanes; lane++) {
+            extents[r].largest = std::max(extents[r].largest, largest[r][lane]);
+            extents[r].has_nan |= nan[r][lane];
+        }
+    }
 }
 
 bool any_above(const float * logits, float bar) {
@@ -62,19 +73,30 @@ void keep_likeliest(std::vector<llama_token_data> & tokens, size_t n) {
 }  // namespace
 
 Peak find_peak(const float * logits, size_t n_vocab) {
-    float    largest = -INFINITY;
-    size_t   where   = 0;
-    uint32_t has_nan = 0;
-    for (size_t at = 0; at < n_vocab; at += stride) {
-        const Extent part = extent_of(logits + at, std::min(stride, n_vocab - at));
-        has_nan |= part.has_nan;
-        if (part.largest <= largest) continue;
-        largest = part.largest;
-        where   = at;
+    const size_t region = n_vocab / regions / lanes * lanes;   // what is left over at the end is looked at by itself
+    Extent       best[regions];
+    size_t       where[regions] = {};
+    for (size_t at = 0; at < region; at += stride) {
+        Extent part[regions];
+        extents_of_regions(logits + at, region, std::min(stride, region - at), part);
+        for (size_t r = 0; r < regions; r++) {
+            best[r].has_nan |= part[r].has_nan;
+            if (part[r].largest <= best[r].largest) continue;
+            best[r].largest = part[r].largest;
+            where[r]        = r * region + at;
+        }
     }
-    if (has_nan) throw Error(ErrorCode::engine, "the model's logits are not numbers (NaN)");
-    if (!std::isfinite(largest)) throw Error(ErrorCode::engine, "the model's largest logit is infinite");
-    return {llama_token(std::find(logits + where, logits + n_vocab, largest) - logits), largest};
+    Extent all  = extent_of_few(logits + regions * region, n_vocab - regions * region);
+    size_t from = regions * region;
+    for (size_t r = regions; r-- > 0;) {   // the first among equals
+        all.has_nan |= best[r].has_nan;
+        if (region == 0 || best[r].largest < all.largest) continue;
+        all.largest = best[r].largest;
+        from        = where[r];
+    }
+    if (all.has_nan) throw Error(ErrorCode::engine, "the model's logits are not numbers (NaN)");
+    if (!std::isfinite(all.largest)) throw Error(ErrorCode::engine, "the model's largest logit is infinite");
+    return {llama_token(std::find(logits + from, logits + n_vocab, all.largest) - logits), all.largest};
 }
 
 void most_likely(const float * logits, size_t n_vocab, size_t n, std::vector<llama_token_data> & found) {

@@ -1,0 +1,294 @@
+"""Several models in less device memory than they take, beside what there is instead, in one run.
+
+Each contender runs the same turns alone, because the peak of device memory is measured as well; one round over all
+models goes before and is not counted. All prompts are token ids, answers are greedy and end after so many tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+
+from agentmux.bench import shapes, singles
+from agentmux.bench.engine import loaded_versions
+from agentmux.bench.machine import this_machine, usable_cores
+from agentmux.bench.nvml import Nvml, Watch
+from agentmux.bench.paging_contenders import Contender, EngineCycle, Reload, Static
+from agentmux.bench.paging_plan import Step, bound_first_token_s, missing_bytes, steps
+from agentmux.bench.paging_report import ModelSize, PagingReport, Repetition, TurnNumbers, summarised
+from agentmux.bench.random_models import PREFIX
+from agentmux.bench.workload import Shape
+from agentmux.engine.base import EngineConfig
+from agentmux.errors import ConfigError, EngineError
+from agentmux.models import expanded, named
+
+PAGED, RESIDENT, RELOAD, STATIC = "paged", "resident", "reload", "static"
+CONTENDERS = (PAGED, RESIDENT, RELOAD, STATIC)
+_ROUND_UP = 256
+_DRIVER_BYTES = 600 << 20
+"""About what a driver takes for itself; where trying how many layers fit begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure. Raises ConfigError for what cannot be measured."""
+
+    models: tuple[str, ...]
+    """GGUF files, bundled models' names, or ``random:SHAPE``; the same one twice is two models."""
+    device_bytes: int | None
+    """Budget of the paged engine."""
+    contenders: tuple[str, ...] = CONTENDERS
+    prompt_tokens: int = 512
+    tokens: int = 128
+    turns: int = 9
+    """In each repetition."""
+    repetitions: int = 3
+    baseline_turns: int = 3
+    """Of ``reload`` and ``static``, in their one repetition: they take many times as long."""
+    agents: int = 1
+    """Of each model; with more than one, each goes on from what it said before, in a session that is kept."""
+    slots: int = 1
+    use: tuple[int, ...] = ()
+    """[model] share of the turns; empty: equal."""
+    single_slots: tuple[int, ...] = ()
+    """Also measure the first model alone, resident, with so many slots."""
+    link_bytes_per_s: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    batch_tokens: int = 512
+    oversize: str = "auto"
+    folder: str | None = None
+    """Where random models are written, and stay; None: somewhere, until the end."""
+    tokenizer: str | None = None
+    """A GGUF file whose tokenizer random models get."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 2:
+            raise ConfigError("an answer of one token has nothing to decode; ask for at least 2 tokens")
+        if unknown := set(self.contenders) - set(CONTENDERS):
+            raise ConfigError(f"no contender {', '.join(sorted(unknown))}; there is: {', '.join(CONTENDERS)}")
+        if self.use and len(self.use) != len(self.models):
+            raise ConfigError(f"{len(self.use)} shares for {len(self.models)} models")
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """[model] share of the turns."""
+        return self.use or (1,) * len(self.models)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether agents go on from what they said before."""
+        return self.agents > 1
+
+    def shape(self) -> Shape:
+        """The context of each model."""
+        rounds = -(-self.turns // self.agents) if self.keeps else 1
+        tokens = -(-rounds * (self.prompt_tokens + self.tokens) // _ROUND_UP) * _ROUND_UP
+        return Shape(tokens, self.slots, min(self.batch_tokens, tokens), self.threads or usable_cores())
+
+    def plan(self) -> tuple[Step, ...]:
+        """The turns of a repetition."""
+        return steps(self.turns, self.shares, self.agents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    settings: Settings
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    nvml: Nvml
+    base_bytes: int | None
+    tell: Callable[[str], None]
+
+    def config(self, contender: str) -> EngineConfig:
+        s = self.settings
+        paged = contender == PAGED
+        return EngineConfig(
+            s.device,
+            device_bytes=s.device_bytes if paged else None,
+            threads=s.shape().threads,
+            link_bytes_per_s=s.link_bytes_per_s if paged else None,
+            oversize=s.oversize,  # type: ignore[arg-type]
+        )
+
+    def engine(self, contender: str) -> EngineCycle:
+        return EngineCycle(self.names, self.paths, self.settings.shape(), self.config(contender))
+
+
+def bench_paging(
+    settings: Settings, command: Sequence[str] = (), tell: Callable[[str], None] = lambda _: None
+) -> PagingReport:
+    """Measure all that ``settings`` ask for. ``tell`` gets a line now and then about what is being done.
+
+    Raises ModelError, ConfigError, NeverFits, EngineError, OSError where there is no room for random models.
+    """
+    nvml = Nvml()
+    base_bytes, began = nvml.used_bytes(), datetime.now(UTC).isoformat(timespec="seconds")
+    with _files(settings, tell) as (names, paths):
+        bench = _Bench(settings, names, paths, nvml, base_bytes, tell)
+        with closing(bench.engine(PAGED)) as paged:
+            sizes, stats = paged.sizes, paged.stats()
+            repetitions = _run(bench, PAGED, paged) if PAGED in settings.contenders else []
+            timeline, timeline_turns = _recorded(bench, paged)
+            link = float(settings.link_bytes_per_s or paged.stats().upload_bytes_per_s)
+        for name in settings.contenders:
+            if name != PAGED:
+                with closing(_contender(bench, name, stats.device, sizes)) as contender:
+                    repetitions += _run(bench, name, contender)
+        single = singles.measure(paths[0], settings, stats.device, tell) if settings.single_slots else ()
+    bounded, decode_s = _bounded(repetitions, settings, sizes, stats.arena_bytes, link)
+    return PagingReport(
+        command=tuple(command),
+        began=began,
+        machine=this_machine(stats.device),
+        gpu=None if stats.device == "CPU" else nvml.name(),
+        versions=loaded_versions(),
+        device_bytes=settings.device_bytes,
+        arena_bytes=stats.arena_bytes,
+        link_bytes_per_s=settings.link_bytes_per_s,
+        upload_bytes_per_s=link,
+        prompt_tokens=settings.prompt_tokens,
+        tokens=settings.tokens,
+        agents=settings.agents,
+        use=settings.shares,
+        models=tuple(sizes),
+        summaries=summarised(bounded, decode_s),
+        singles=tuple(single),
+        repetitions=tuple(bounded),
+        timeline=tuple(timeline),
+        timeline_turns=tuple(timeline_turns),
+    )
+
+
+@contextmanager
+def _files(settings: Settings, tell: Callable[[str], None]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names and files of the models; random ones live as long as they are measured, or in a folder that is given."""
+    with tempfile.TemporaryDirectory(prefix="agentmux-bench-") as temporary:
+        folder = settings.folder or temporary
+        names, paths = [], []
+        for i, model in enumerate(settings.models):
+            names.append(f"{model.removeprefix(PREFIX)}-{i + 1}")
+            if not model.startswith(PREFIX):
+                paths.append(expanded(named(model)))
+                continue
+            paths.append(os.path.join(folder, f"{names[-1]}.gguf"))
+            if not os.path.exists(paths[-1]):
+                tell(f"writing {paths[-1]}")
+                _write(model, paths[-1], i + 1, settings.tokenizer)
+        yield tuple(names), tuple(paths)
+
+
+def _write(model: str, path: str, seed: int, tokenizer: str | None) -> None:
+    """A whole file or none."""
+    shape = model.removeprefix(PREFIX)
+    partial = f"{path}.part"
+    try:
+        shapes.write_shape(shape, partial, seed, tokenizer)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def _contender(bench: _Bench, name: str, device: str, sizes: Sequence[ModelSize]) -> Contender:
+    settings = bench.settings
+    bench.tell(f"{name}: getting ready")
+    if name == RESIDENT:
+        made = bench.engine(RESIDENT)
+        stats = made.stats()
+        if stats.arena_bytes < sum(size.weight_bytes for size in sizes):
+            made.close()
+            raise EngineError(f"the models are never all resident: {stats.arena_bytes} bytes for them")
+        return made
+    if name == RELOAD:
+        return Reload(bench.names, bench.paths, settings.shape(), device)
+    budget = settings.device_bytes or 0
+    layer = max(size.weight_bytes / max(1, size.units) for size in sizes)
+    other = sum(size.context_bytes for size in sizes) + (_DRIVER_BYTES if device != "CPU" else 0)
+    guess = max(0, int((budget - other) / len(sizes) / layer) + 1)
+    most = budget + (bench.base_bytes or 0)
+    return Static.largest(bench.names, bench.paths, settings.shape(), device, guess, most)
+
+
+def _run(bench: _Bench, name: str, contender: Contender) -> list[Repetition]:
+    """The repetitions; one round over all models goes before."""
+    settings, plan = bench.settings, bench.settings.plan()
+    slow = name in (RELOAD, STATIC)
+    _round(bench, contender, plan[: 1 if slow else len(bench.names)])
+    done = []
+    for repetition in range(1 if slow else settings.repetitions):
+        bench.tell(f"{name}: repetition {repetition + 1}")
+        uploaded = contender.uploaded_bytes()
+        with Watch(bench.nvml, bench.base_bytes) as watch:
+            turns, whole_s = _round(bench, contender, plan[: settings.baseline_turns] if slow else plan)
+        done.append(
+            Repetition(
+                contender=name,
+                repetition=repetition,
+                whole_s=whole_s,
+                uploaded_bytes=contender.uploaded_bytes() - uploaded,
+                peak_device_bytes=watch.peak_bytes,
+                energy_j=watch.energy_j,
+                turns=tuple(turns),
+            )
+        )
+    return done
+
+
+def _round(bench: _Bench, contender: Contender, plan: Sequence[Step]) -> tuple[list[TurnNumbers], float]:
+    settings = bench.settings
+    contender.forget()
+    begin = time.perf_counter()
+    turns = []
+    for step in plan:
+        at_s = time.perf_counter() - begin
+        if isinstance(contender, EngineCycle):
+            turn = contender.turn(step, settings.prompt_tokens, settings.tokens, at_s, keeps=settings.keeps)
+        else:
+            turn = contender.turn(step, settings.prompt_tokens, settings.tokens, at_s)
+        turns.append(turn)
+    return turns, time.perf_counter() - begin
+
+
+def _recorded(bench: _Bench, paged: EngineCycle) -> tuple[list, list]:  # type: ignore[type-arg]
+    """One round more, with a look at the engine every few milliseconds."""
+    paged.samples = []
+    turns, _ = _round(bench, paged, bench.settings.plan()[: 2 * len(bench.names)])
+    samples, paged.samples = paged.samples, None
+    return samples, turns
+
+
+def _bounded(
+    repetitions: list[Repetition], settings: Settings, sizes: Sequence[ModelSize], arena_bytes: int, link: float
+) -> tuple[list[Repetition], dict[str, float]]:
+    """The paged engine's turns with the soonest first token that was possible; [model] decoding with all resident."""
+    resident = [turn for one in repetitions if one.contender == RESIDENT for turn in one.turns]
+    if not resident or settings.keeps:
+        return repetitions, {}
+    first_s, decode_s = {}, {}
+    for size in sizes:
+        mine = [turn for turn in resident if turn.model == size.model]
+        if not mine:
+            return repetitions, {}
+        first_s[size.model] = median(turn.first_token_s for turn in mine)
+        decode_s[size.model] = median(turn.whole_s - turn.first_token_s for turn in mine)
+    weights = {size.model: size.weight_bytes for size in sizes}
+    bounded = []
+    for one in repetitions:
+        if one.contender == PAGED:
+            turns, before = [], one.turns[-1].model
+            for turn in one.turns:
+                previous = None if before == turn.model else weights[before]
+                missing = missing_bytes(arena_bytes, weights[turn.model], previous)
+                bound = bound_first_token_s(first_s[turn.model], missing, link)
+                turns.append(turn.model_copy(update={"bound_first_token_s": bound}))
+                before = turn.model
+            one = one.model_copy(update={"turns": tuple(turns)})
+        bounded.append(one)
+    return bounded, decode_s
