@@ -85,6 +85,8 @@ def chat(
     if context_tokens is not None:
         spec = dataclasses.replace(spec, context_tokens=context_tokens)
     sampling = SamplingParams(temperature=temperature, seed=seed)
+    if system:  # asked for, whatever the model was trained on
+        spec = dataclasses.replace(spec, system_messages=True)
     setting = Setting(model, spec, vram, device, threads, system, sampling, max_tokens)
     if prompt is None and sys.stdin is not None and sys.stdin.isatty():
         if as_json:

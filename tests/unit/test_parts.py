@@ -177,4 +177,4 @@ def test_an_application_that_configures_structlog_gets_the_events() -> None:
         get_logger("agentmux.test").bind(run="r").info("heard", turn=1)
     structlog.reset_defaults()
     get_logger("agentmux.test").info("unheard")
-    assert entries == [{"event": "heard", "log_level": "info", "run": "r", "turn": 1}]
+    assert entries == [{"event": "heard", "log_level": "info", "logger": "agentmux.test", "run": "r", "turn": 1}]

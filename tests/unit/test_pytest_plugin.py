@@ -53,7 +53,7 @@ def test_home(agentmux_home, tmp_path):
     assert agentmux_home.is_dir() and agentmux_home.parent == tmp_path
 
 def test_home_is_gone():
-    assert "AGENTMUX_HOME" not in os.environ
+    assert os.environ["AGENTMUX_HOME"] == "before"
 
 async def enter():
     async with Runtime(models={"m": "missing.gguf"}, device="cpu"):
@@ -72,7 +72,8 @@ def test_forbidden_again():
 """
 
 
-def test_what_the_fixtures_and_the_switch_do(pytester: pytest.Pytester) -> None:
+def test_what_the_fixtures_and_the_switch_do(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTMUX_HOME", "before")
     pytester.makeini("[pytest]\nagentmux_real_engines = forbid")
     run(pytester, FINE).assert_outcomes(passed=8)
 
