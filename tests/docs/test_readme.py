@@ -34,7 +34,7 @@ def test_python_block_runs(code: str, tmp_path: Path) -> None:
 
 
 def test_blocks_are_found() -> None:
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
     assert sum(1 for line in PYTHON[0].splitlines() if line.strip()) <= 20
 
 
