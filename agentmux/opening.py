@@ -28,7 +28,7 @@ from agentmux.scheduler import Policy, Scheduler
 
 DAY_S = 86_400.0
 LATER_S = 0.001
-"""Seconds in which a run's end is written."""
+"""Seconds in which a run's beginning and end are written, if nothing else is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
     try:
         durable = await in_thread(_durable, config.journal, config)
         if durable is not None:
-            durable.journal.later = functools.partial(asyncio.get_running_loop().call_later, LATER_S)
+            durable.journal.write_later(functools.partial(asyncio.get_running_loop().call_later, LATER_S))
         if not engines:
             # Appended in the thread: if this task is cancelled meanwhile, the engine still has to be closed.
             await in_thread(lambda: engines.append(native_engine(config)))

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentmux.errors import JournalError
 from agentmux.journal.conversation import ROOT, Conversations
@@ -15,11 +15,9 @@ from agentmux.journal.records import Ending, RecordedTool, RecordedTurn
 from agentmux.journal.rows import RAISED, stored, stored_messages, stored_numbers, stored_tokens
 from agentmux.messages import Message, ToolCall, TurnNumbers
 
-if TYPE_CHECKING:
-    from agentmux.journal.database import Database
-
 RUN_SHIFT = 32
 """Row ids of table ``turn``: the run's number, shifted by this, and ``n``."""
+_BEGIN = "INSERT OR IGNORE INTO run(id, target, arguments, settings, limits, owner, at_s) VALUES(?,?,?,?,?,?,?)"
 _TURN = "INSERT INTO turn VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _TOOL = "INSERT INTO tool VALUES(?,?,?,?,?,?,?,?,?)"
 # Tried again if it failed: by then the row may be there after all, or the run gone.
@@ -28,13 +26,13 @@ _ENDING = """INSERT OR IGNORE INTO ending SELECT ?1, ?2, ?3, ?4, ?5, ?6
 _OUTCOME = "INSERT INTO outcome VALUES(?,?,?,?,?)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunKey:
     """Which run, and which attempt at it."""
 
     id: str
     number: int
-    """Of the row in table ``run``."""
+    """Of the row in table ``run``; 0 until that is written."""
     attempt: int
     """``n`` of the row in table ``attempt``."""
 
@@ -81,7 +79,7 @@ class RunRecord:
 
     def __init__(
         self,
-        database: Database,
+        write: Callable[[Callable[[], tuple[str, tuple[Any, ...]]]], None],
         key: RunKey,
         given: tuple[str, str, str, str],
         on_end: Callable[[EndedRun], None],
@@ -92,7 +90,7 @@ class RunRecord:
         self.target, self.arguments, self.settings, self.limits = given
         self.resumed = earlier is not None
         """Whether there was an attempt before this one."""
-        self._database = database
+        self._write = write
         self._key = key
         self._n = key.attempt + 1
         self._on_end = on_end
@@ -119,8 +117,7 @@ class RunRecord:
         completion, numbers = turn.completion, turn.completion.stats
         places, new = self._conversations.grown((*messages, Message("assistant", completion.text, turn.agent)))
         totals = self._totals.plus(numbers)
-        row = (
-            self._key.number << RUN_SHIFT | self._n,
+        columns = (
             totals.turns,
             totals.prompt_tokens,
             totals.generated_tokens,
@@ -134,7 +131,7 @@ class RunRecord:
             stored_numbers(numbers),
             stored_messages(new),
         )
-        self._database.append(_TURN, row)
+        self._write(lambda: (_TURN, (self._number() << RUN_SHIFT | self._n, *columns)))
         for placed in new:
             self._conversations.keep(placed)
         self._totals = totals
@@ -153,8 +150,8 @@ class RunRecord:
         """Write down that a tool is about to run; to be called before it does."""
         self._check()
         n, replaced = self._n, self._past.replaces(key)
-        row = (self._key.number, n, key, agent, *_columns(call), replaced, time.time())
-        self._database.append(_TOOL, row)
+        columns = (n, key, agent, *_columns(call), replaced, time.time())
+        self._write(lambda: (_TOOL, (self._number(), *columns)))
         self._n += 1
         self._under_way[key].append(n)
 
@@ -165,8 +162,8 @@ class RunRecord:
         if not under_way:
             raise JournalError(f"run {self.id}: the end of a tool's call was recorded without its start")
         ok = RAISED if outcome.raised else int(outcome.ok)
-        row = (self._key.number, under_way[0], ok, stored(outcome.text), time.time())
-        self._database.append(_OUTCOME, row)
+        columns = (under_way[0], ok, stored(outcome.text), time.time())
+        self._write(lambda: (_OUTCOME, (self._number(), *columns)))
         under_way.popleft()
         if not under_way:
             del self._under_way[key]
@@ -181,6 +178,11 @@ class RunRecord:
         self._ended = True
         self._on_end(EndedRun(self._key, status, output, error, time.time()))
 
+    def _number(self) -> int:
+        if not self._key.number:
+            raise JournalError(f"run {self.id} could not be begun in the journal")
+        return self._key.number
+
     def _check(self) -> None:
         if self._ended:
             raise JournalError(f"run {self.id} has ended; nothing more can be recorded for it")
@@ -188,6 +190,21 @@ class RunRecord:
 
 def _columns(call: ToolCall) -> tuple[str | bytes, ...]:
     return tuple(stored(text) for text in (call.id, call.name, call.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """A run's beginning. Its first attempt is written with it, by a trigger."""
+
+    key: RunKey
+    given: tuple[str, str, str, str]
+    """Target, arguments, settings, limits."""
+    owner: str
+    at_s: float
+
+    def statement(self) -> tuple[str, tuple[Any, ...]]:
+        """The statement that writes it down, and its row."""
+        return _BEGIN, (self.key.id, *map(stored, self.given), self.owner, self.at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +221,3 @@ class EndedRun:
         """The statement that writes it down, and its row."""
         output, error = (None if text is None else stored(text) for text in (self.output, self.error))
         return _ENDING, (self.key.number, self.key.attempt, self.status, output, error, self.at_s)
-
-    def write(self, database: Database) -> None:
-        """Write it down. Raises JournalError."""
-        database.append(*self.statement())

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from agentmux.errors import ConfigError, JournalError
 from agentmux.journal import owners
 from agentmux.journal.reading import RUN_TURNS, Attempt, Reader
-from agentmux.journal.record import EndedRun, RunKey, RunRecord
+from agentmux.journal.record import BegunRun, RunKey, RunRecord
 from agentmux.journal.records import RunDetails, RunSummary, Status
 from agentmux.journal.rows import stored
 
@@ -42,12 +42,15 @@ class Journal:
         self._folder = folder
         self._reader = Reader(database, self._is_alive)
         self._owner: owners.Owner | None = None
-        self._owed: list[EndedRun] = []
-        """Ends that are not written yet: they could not be when they came, or wait for ``later``."""
-        self.later: Callable[[Callable[[], None]], object] | None = None
-        """Calls what it is given a moment later, on the same thread. Where it is set, a run's end is written then, or
-        with the run that begins next: what a process that is killed in between loses is the word that the run ended,
-        and resuming it gives the same output at once."""
+        # Here and not above: it needs sqlite3, like the database.
+        from agentmux.journal.writing import Writer
+
+        self._writer = Writer(database)
+
+    def write_later(self, later: Callable[[Callable[[], None]], object]) -> None:
+        """Let beginnings and ends of runs wait for company; see ``agentmux.journal.writing``. ``later`` calls what it
+        is given a moment later, on the thread that uses the journal."""
+        self._writer.later = later
 
     @classmethod
     def open(
@@ -108,14 +111,9 @@ class Journal:
         """
         owner, at_s = self._owned(), time.time()
         given = (target, arguments, settings, limits)
-        # Its first attempt is written by a trigger, in the same transaction.
-        sql = "INSERT OR IGNORE INTO run(id, target, arguments, settings, limits, owner, at_s) VALUES(?,?,?,?,?,?,?)"
-        row = (run, *map(stored, given), owner, at_s)
-        inserted = self._with_owed(sql, row) if self._owed else self._database.append(sql, row)
-        number = inserted.lastrowid
-        if not inserted.rowcount or number is None:
-            raise JournalError(f"journal {self.path} has a run {run} already")
-        return RunRecord(self._database, RunKey(run, number, 1), given, self._end)
+        key = RunKey(run, 0, 1)
+        self._writer.begin(BegunRun(key, given, owner, at_s))
+        return RunRecord(self._writer.step, key, given, self._writer.end)
 
     def resume(self, run: str, *, rerun_in_doubt: bool = False) -> RunRecord:
         """A new attempt at a run that was interrupted, failed or cancelled; it hands out what was done before.
@@ -125,7 +123,7 @@ class Journal:
         Raises JournalError if there is no such run, if it is running (in whatever process), or if it is finished: its
         output is then in ``show``.
         """
-        self._settle()
+        self._writer.settle()
         owner = self._owned()
         begun = False
         while not begun:
@@ -138,7 +136,7 @@ class Journal:
                 if begun:
                     execute("INSERT INTO attempt VALUES(?,?,?,?)", (attempt.number, n, owner, time.time()))
         key = RunKey(run, attempt.number, n)
-        return RunRecord(self._database, key, given, self._end, earlier, rerun_in_doubt)
+        return RunRecord(self._writer.step, key, given, self._writer.end, earlier, rerun_in_doubt)
 
     def check_resumable(self, run: str) -> None:
         """Raises JournalError if ``resume`` would."""
@@ -146,7 +144,7 @@ class Journal:
 
     def runs(self, *, status: Status | None = None, limit: int | None = None) -> list[RunSummary]:
         """The runs, newest first: all, or those with this status, at most ``limit``."""
-        self._settle_quietly()
+        self._writer.settle_quietly()
         found: list[RunSummary] = []
         for attempt in self._reader.attempts():
             if limit is not None and len(found) >= limit:
@@ -158,6 +156,7 @@ class Journal:
 
     def find(self, prefix: str) -> str:
         """The id of the one run whose id is, or begins with, ``prefix``. JournalError if it is none or several."""
+        self._writer.settle_quietly()
         sql = "SELECT id FROM run WHERE substr(id, 1, length(?1)) = ?1 ORDER BY number DESC LIMIT 5"
         ids = [id for (id,) in self._database.rows(sql, (stored(prefix),))] if prefix else []
         if len(ids) == 1 or self._reader.attempt(prefix) is not None:
@@ -168,7 +167,7 @@ class Journal:
 
     def show(self, run: str) -> RunDetails:
         """Everything about a run, by its whole id. Raises JournalError if there is none."""
-        self._settle_quietly()
+        self._writer.settle_quietly()
         return self._reader.details(self._known(run))
 
     def prune(self, *, max_age_s: float | None = None, max_runs: int | None = None) -> int:
@@ -209,7 +208,7 @@ class Journal:
     def close(self) -> None:
         """Close the file. Runs under way become ``interrupted``. No effect the second time."""
         try:
-            self._settle()
+            self._writer.settle()
         finally:
             owner, self._owner = self._owner, None
             if owner is not None:
@@ -255,38 +254,6 @@ class Journal:
             return owners.is_alive(self._folder, owner)
         except (OSError, ValueError) as error:
             raise JournalError(f"journal {self.path}: cannot look into {self._folder}: {_reason(error)}") from error
-
-    def _end(self, ended: EndedRun) -> None:
-        """Write an end. What cannot be written is owed: a run that has ended must not read as running for ever."""
-        if self.later is not None:
-            if not self._owed:
-                self.later(self._settle_quietly)
-            self._owed.append(ended)
-            return
-        try:
-            ended.write(self._database)
-        except JournalError:
-            self._owed.append(ended)
-            raise
-
-    def _settle(self) -> None:
-        if self._owed:
-            self._with_owed()
-
-    def _settle_quietly(self) -> None:
-        """What cannot be written stays owed, until the next run begins or the journal is closed."""
-        with suppress(JournalError):
-            self._settle()
-
-    def _with_owed(self, sql: str = "", row: tuple[Any, ...] = ()) -> Any:
-        """Write what is owed and, given one, another row, all or nothing. The row's cursor."""
-        owed = len(self._owed)
-        with self._database.transaction() as execute:
-            for ended in self._owed:
-                execute(*ended.statement())
-            cursor = execute(sql, row) if sql else None
-        del self._owed[:owed]
-        return cursor
 
 
 def _check_retention(max_age_s: float | None, max_runs: int | None) -> None:

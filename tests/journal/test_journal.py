@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -367,3 +367,41 @@ def test_a_run_that_is_resumed_while_others_are_removed_stays(journal: Journal) 
     journal._reader = Reader(journal._database, lambda _: next(alive))
     assert journal.prune(max_runs=0) == 0
     assert journal.find("run") == "run"
+
+
+def test_beginnings_and_ends_wait_for_company(tmp_path: Path) -> None:
+    due: list[Callable[[], None]] = []
+    with Journal.open(tmp_path / "j.db") as journal, Journal.open(tmp_path / "j.db") as other:
+        journal.write_later(due.append)
+        first, second = begin(journal, "first"), begin(journal, "second")
+        assert other.runs() == []
+        assert len(due) == 1
+        first.record_turn("k", turn("answer"))  # with a step, all that waits is written
+        assert [run.id for run in other.runs()] == ["second", "first"]
+        second.end("finished", '"early"', None)
+        first.end("finished", '"late"', None)
+        assert {run.status for run in other.runs()} == {"running"}
+        for call_back in due:
+            call_back()
+        assert {run.status for run in other.runs()} == {"finished"}
+        assert other.show("second").output == '"early"'
+        begin(journal, "third").end("failed", None, "early")
+        assert [run.status for run in journal.runs(limit=1)] == ["failed"]  # whoever asks here gets the latest
+        begin(journal, "fourth")
+    with Journal.open(tmp_path / "j.db") as journal:
+        assert [run.status for run in journal.runs(limit=1)] == ["interrupted"]
+
+
+def test_what_waits_survives_a_journal_that_cannot_be_written_for_a_while(tmp_path: Path) -> None:
+    due: list[Callable[[], None]] = []
+    with Journal.open(tmp_path / "j.db") as journal:
+        journal.write_later(due.append)
+        record = begin(journal, "run")
+        moved = (tmp_path / "j.db").rename(tmp_path / "away.db")
+        due[0]()
+        with pytest.raises(JournalError, match="removed or replaced"):
+            record.record_turn("k", turn("answer"))
+        record.end("failed", None, "no journal")
+        moved.rename(tmp_path / "j.db")
+        due[1]()
+        assert [(run.id, run.status, run.turns) for run in journal.runs()] == [("run", "failed", 0)]
