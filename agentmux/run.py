@@ -74,9 +74,17 @@ class Services:
     sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
     """[session's name, agent, model] conversations that are kept from run to run."""
 
-    def turn(self, spec: TurnSpec, run: str, agent: str, emit: Callable[[Event], None], span: int) -> Turn:
+    def turn(
+        self,
+        spec: TurnSpec,
+        run: str,
+        agent: str,
+        emit: Callable[[Event], None],
+        span: int,
+        keep: Callable[[Completion], None] | None = None,
+    ) -> Turn:
         """A new turn, not yet submitted."""
-        return Turn(next(self.turn_ids), run, agent, spec, emit, span)
+        return Turn(next(self.turn_ids), run, agent, spec, emit, span, keep)
 
     async def complete(self, turn: Turn) -> Completion:
         """Carry a turn through to its end. Raises its error, and EngineError if it was cancelled from elsewhere."""
@@ -196,11 +204,15 @@ class RunState:
         room = await self._room(spec.max_tokens)
         limited = replace(spec, max_tokens=room, queue_wait_s=self.limits.queue_wait_s)
         self.usage = replace(self.usage, turns=self.usage.turns + 1)
-        completion = await self._carried_out(limited, place, on_text)
-        self._book(completion.stats)
-        if self.record:
-            self.record.record_turn(key, RecordedTurn(place.agent, completion), messages)
-        if room < spec.max_tokens and completion.finish_reason == "length":
+
+        def keep(completion: Completion) -> None:
+            if self.record:
+                cut = _is_cut(completion, limited, spec)
+                known_as = turn_key(limited, place.agent) if cut else key  # it is no answer to what was asked
+                self.record.record_turn(known_as, RecordedTurn(place.agent, completion), messages)
+
+        completion = await self._carried_out(limited, place, keep, on_text)
+        if _is_cut(completion, limited, spec):
             raise LimitExceeded(
                 f"the run's limit of {self.limits.tokens} tokens cut an answer short",
                 used=self.usage.tokens,
@@ -208,7 +220,13 @@ class RunState:
             )
         return completion
 
-    async def _carried_out(self, spec: TurnSpec, place: Place, on_text: Callable[[str], None] | None) -> Completion:
+    async def _carried_out(
+        self,
+        spec: TurnSpec,
+        place: Place,
+        keep: Callable[[Completion], None],
+        on_text: Callable[[str], None] | None,
+    ) -> Completion:
         def watch(event: Event) -> None:
             if isinstance(event, PrefillProgressed):
                 self._count_prompt(turn, spec.max_tokens, event.total_tokens)
@@ -216,8 +234,16 @@ class RunState:
                 on_text(event.text)
             self.emit(event)
 
+        def keep_and_book(completion: Completion) -> None:
+            keep(completion)
+            self._book(completion.stats)
+            if turn in self._under_way:
+                self._under_way[turn] = 0  # what it took is booked
+
         watched = on_text is not None or self.limits.tokens is not None
-        turn = self.services.turn(spec, self.id, place.agent, watch if watched else self.emit, place.span)
+        turn = self.services.turn(
+            spec, self.id, place.agent, watch if watched else self.emit, place.span, keep_and_book
+        )
         self._under_way[turn] = spec.max_tokens
         try:
             with bound(turn=turn.id):
@@ -328,6 +354,11 @@ def forget_quietly(services: Services, model: str, session: str) -> None:
     """Give a session's KV cache back; an engine that is closed, or has not the model any more, has given it back."""
     with contextlib.suppress(AgentmuxError):
         services.forget(model, session)
+
+
+def _is_cut(completion: Completion, given: TurnSpec, asked: TurnSpec) -> bool:
+    """Whether an answer ended because the run's limits left it less than was asked."""
+    return completion.finish_reason == "length" and given.max_tokens < asked.max_tokens
 
 
 def turn_key(spec: TurnSpec, agent: str) -> str:
