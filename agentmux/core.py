@@ -20,10 +20,11 @@ from agentmux.engine.base import (
     TurnStarted,
 )
 from agentmux.errors import EngineError, from_code
-from agentmux.loading import LoadedModels, in_thread
+from agentmux.loading import LoadedModels
 from agentmux.log import get_logger
 from agentmux.messages import Completion, TurnNumbers
 from agentmux.run import RunState, Services
+from agentmux.threads import finished, in_thread
 from agentmux.turn import Turn
 
 _GRACE_S = 5.0
@@ -130,14 +131,22 @@ class Core:
         finally:
             self._remove_reader()
             try:
-                await in_thread(self.engine.close)
-                for event in self.engine.poll():
-                    self._dispatch(event)
+                await self._close_engine()
             finally:
                 self.scheduler.close()
-                await asyncio.wait({self._scheduling})
-                if self.durable is not None:
-                    self.durable.journal.close()
+                try:
+                    await finished(self._scheduling)
+                finally:
+                    if self.durable is not None:
+                        self.durable.journal.close()
+
+    async def _close_engine(self) -> None:
+        try:
+            await self.models.close()
+        finally:
+            await in_thread(self.engine.close)
+            for event in self.engine.poll():
+                self._dispatch(event)
 
 
 def _completion(turn: Turn, event: TurnFinished) -> Completion:
