@@ -46,22 +46,33 @@ async def drive(state: RunState, name: str, target: Any, args: tuple[Any, ...], 
     finally:
         if timer:
             timer.cancel()
-        await state.end()
+        try:
+            await state.end()
+        except asyncio.CancelledError as error:  # it had its result, and waited only for tasks that it left behind
+            state.error = state.error or error
     state.error = state.stopped or state.error
+    if state.error is not None:
+        abandon(state, name)
+        return
     try:
         state.record_end(output)
     except AgentmuxError as error:
-        state.error = state.error or error
-    if state.error is None:
-        state.emit(RunFinished(state.id, name, 0, state.result(output)))
+        state.error = error
+        _tell(state, name, error)
     else:
-        abandon(state, name)
+        state.emit(RunFinished(state.id, name, 0, state.result(output)))
 
 
 def abandon(state: RunState, name: str = "") -> None:
-    """Say how the run ended without a result. Without an error, its task went without a word: it was cancelled before
-    its first step, or the process is ending."""
+    """Write down and say how the run ended without a result. Without an error, its task went without a word: it was
+    cancelled before its first step, or the process is ending."""
     state.error = error = state.error or state.stopped or asyncio.CancelledError()
+    with contextlib.suppress(AgentmuxError):  # what went wrong first is what has to be seen
+        state.record_end(None)
+    _tell(state, name, error)
+
+
+def _tell(state: RunState, name: str, error: BaseException) -> None:
     partial = state.result(None)
     with contextlib.suppress(AttributeError):  # an exception with slots has no room for it
         setattr(error, "partial", partial)  # noqa: B010  # of whatever class it is

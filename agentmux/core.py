@@ -101,7 +101,10 @@ class Core:
     def forget(self, task: asyncio.Task[None]) -> None:
         """A run's task has ended."""
         run = self.runs.pop(task)
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled():
+            abandon(run)
+        elif (error := task.exception()) is not None:
+            run.error = run.error or error
             abandon(run)
 
     async def stop_run(self, task: asyncio.Task[None], why: Exception | None = None) -> None:

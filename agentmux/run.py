@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +26,7 @@ from agentmux.engine.base import Footprint
 from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
+from agentmux.keys import turn_key
 from agentmux.log import bound, get_logger
 from agentmux.messages import (
     Completion,
@@ -196,8 +196,7 @@ class RunState:
 
         Raises LimitExceeded if the run's limits leave no room for one, or its prompt turns out to take too much of it.
         """
-        if self._ended:
-            raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
+        self._refuse_if_ended()
         key = turn_key(spec, place.agent) if self.record else ""
         if self.record and (recorded := self.record.turn(key)) is not None:
             return self._replayed(recorded, spec, place, on_text)
@@ -248,8 +247,10 @@ class RunState:
         try:
             with bound(turn=turn.id):
                 return await self.services.complete(turn)
-        except EngineError as error:
-            raise self._over.get(turn, error) from None
+        except EngineError:
+            if over := self._over.get(turn):
+                raise over from None  # it was cancelled for that
+            raise
         finally:
             del self._under_way[turn]
             self._over.pop(turn, None)
@@ -281,11 +282,12 @@ class RunState:
         """Tokens that a turn's answer may have: what it asks, or what the run's limits leave beside the turns under
         way. Waits for one of those to end where only that can tell."""
         limits = self.limits
-        if limits.turns is not None and self.usage.turns >= limits.turns:
-            raise LimitExceeded(f"the run has used its {limits.turns} turns", used=self.usage.turns, limit=limits.turns)
-        if limits.tokens is None:
-            return asked
         while True:
+            self._refuse_if_ended()
+            if limits.turns is not None and (used := self.usage.turns) >= limits.turns:
+                raise LimitExceeded(f"the run has used its {limits.turns} turns", used=used, limit=limits.turns)
+            if limits.tokens is None:
+                return asked
             room = limits.tokens - self.usage.tokens - sum(self._under_way.values())
             if room > 0:
                 return min(asked, room)
@@ -293,6 +295,10 @@ class RunState:
                 raise self._used_up()
             self._turn_ended.clear()
             await self._turn_ended.wait()
+
+    def _refuse_if_ended(self) -> None:
+        if self._ended:
+            raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
 
     def _count_prompt(self, turn: Turn, answer_tokens: int, prompt_tokens: int) -> None:
         """The engine knows how long a turn's prompt is: it is over if that alone is more than the run has left."""
@@ -330,24 +336,34 @@ class RunState:
         if self.record is None:
             return
         if self.error is None:
-            self.record.end("finished", to_json(output, fallback=repr).decode(), None)
+            self.record.end("finished", _json_of(output), None)
         else:
             status: Ending = "cancelled" if isinstance(self.error, asyncio.CancelledError) else "failed"
             self.record.end(status, None, str(self.error) or type(self.error).__name__)
 
     async def end(self, grace_s: float = 5.0) -> None:
         """End the turns that tasks left behind by the run still wait for, and its conversations; further ones are
-        refused."""
+        refused. Cancelled, it waits for them no longer."""
         self._ended = True
         self._turn_ended.set()
         left = list(self._under_way)
         for turn in left:
             self.services.scheduler.cancel(turn)
-        if left:
-            await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
-        self.services.scheduler.forget_run(self.id)
-        for kept in self.conversations.values():
-            forget_quietly(self.services, kept.model, kept.engine_session)
+        try:
+            if left:
+                await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
+        finally:
+            self.services.scheduler.forget_run(self.id)
+            for kept in self.conversations.values():
+                forget_quietly(self.services, kept.model, kept.engine_session)
+
+
+def _json_of(output: Any) -> str:
+    """An output as JSON, that of it which is none as its ``repr``, or else all of it."""
+    try:
+        return to_json(output, fallback=repr, inf_nan_mode="constants").decode()
+    except (ValueError, RecursionError):  # bytes or half characters that are no text, or what holds itself
+        return json.dumps(repr(output))
 
 
 def forget_quietly(services: Services, model: str, session: str) -> None:
@@ -359,29 +375,3 @@ def forget_quietly(services: Services, model: str, session: str) -> None:
 def _is_cut(completion: Completion, given: TurnSpec, asked: TurnSpec) -> bool:
     """Whether an answer ended because the run's limits left it less than was asked."""
     return completion.finish_reason == "length" and given.max_tokens < asked.max_tokens
-
-
-def turn_key(spec: TurnSpec, agent: str) -> str:
-    """Digest of all that determines a turn's answer."""
-    sampling = spec.sampling
-    parts: Mapping[str, Any] = {
-        "agent": agent,
-        "model": spec.model,
-        "prompt": spec.prompt,
-        "max_tokens": spec.max_tokens,
-        "sampling": [getattr(sampling, name) for name in sampling.__dataclass_fields__],
-        "grammar": [spec.grammar, spec.grammar_after],
-        "stop": spec.stop,
-        "ignore_eos": spec.ignore_eos,
-    }
-    return digest("turn", parts)
-
-
-def tool_key(name: str, arguments: str, agent: str) -> str:
-    """Digest of all that determines a tool's call."""
-    return digest("tool", {"agent": agent, "name": name, "arguments": arguments})
-
-
-def digest(kind: str, parts: Mapping[str, Any]) -> str:
-    """Hexadecimal SHA-256 of the parts as JSON."""
-    return hashlib.sha256(json.dumps([kind, parts], sort_keys=True).encode()).hexdigest()

@@ -23,8 +23,9 @@ from pydantic_core import to_json
 from agentmux.agent import Run
 from agentmux.errors import AgentmuxError, ConfigError, ToolError
 from agentmux.journal import RecordedTool
+from agentmux.keys import tool_key
 from agentmux.messages import ToolCall, ToolCalled, ToolErrored, ToolReturned
-from agentmux.run import Place, RunState, tool_key
+from agentmux.run import Place, RunState
 from agentmux.tools import ModelRetry, Tool
 
 REPEATS = 2
