@@ -26,7 +26,7 @@ from agentmux.messages import (
 )
 from agentmux.run import Conversation, Place, RunState, forget_quietly
 from agentmux.sampling import SamplingParams
-from agentmux.toolbox import run_tool
+from agentmux.toolbox import recorded, run_tool
 from agentmux.tools import ModelRetry, Tool
 
 
@@ -177,16 +177,17 @@ class RunContext(Run):
     async def call(self, tool: Any, /, **arguments: Any) -> Any:
         """See ``Run.call``."""
         chosen = Tool.of(tool)
-        text = to_json(arguments).decode()
         try:
+            text = to_json(arguments).decode()
             values = chosen.validate(text)
-        except ModelRetry as problem:
+        except (ModelRetry, ValueError, RecursionError) as problem:  # what is no JSON is a ValueError
             raise ToolError(f"tool {chosen.name} cannot be called so: {problem}") from None
-        call = ToolCall("", chosen.name, text)
-        ok, told, result = await run_tool(self._state, self, self._place, chosen, call, values)
-        if not ok:
-            raise ToolError(f"tool {chosen.name}: {told}")
-        return result
+        call = ToolCall(self._state.next_call(), chosen.name, text)
+        done = recorded(self._state, self._place, chosen, call)
+        done = done or await run_tool(self._state, self, self._place, chosen, call, values)
+        if not done.ok:
+            raise ToolError(f"tool {chosen.name}: {done.text}")
+        return done.result
 
     def _asked(self) -> Agent:
         if self._agent is None:

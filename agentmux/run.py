@@ -150,6 +150,7 @@ class RunState:
         self._over: dict[Turn, LimitExceeded] = {}
         self._ended = False
         self._asks = itertools.count(1)
+        self._calls = itertools.count(1)
 
     def emit(self, event: Event) -> None:
         """Tell whoever follows the run, then the observers, whose errors are not the run's."""
@@ -172,6 +173,10 @@ class RunState:
     def next_session(self) -> str:
         """A name for the KV cache of one question's turns."""
         return f"{self.id}/{next(self._asks)}"
+
+    def next_call(self) -> str:
+        """An id for a tool's call that an agent makes by itself."""
+        return f"call-{next(self._calls)}"
 
     def conversation(self, agent: str, model: str) -> Conversation:
         """The conversation that this agent keeps: under the run's session name, else until the run's end."""
@@ -361,7 +366,7 @@ class RunState:
 def _json_of(output: Any) -> str:
     """An output as JSON, that of it which is none as its ``repr``, or else all of it."""
     try:
-        return to_json(output, fallback=repr, inf_nan_mode="constants").decode()
+        return to_json(output, fallback=repr).decode()
     except (ValueError, RecursionError):  # bytes or half characters that are no text, or what holds itself
         return json.dumps(repr(output))
 
