@@ -92,14 +92,16 @@ async def execute(
     kwargs: Mapping[str, Any],
     parent: int = 0,
     then: str | None = None,
+    within: tuple[Conversation, ...] = (),
 ) -> Any:
-    """Run an agent or pipeline function within a run, and report its beginning and end."""
+    """Run an agent or pipeline function within a run, and report its beginning and end. ``within``: the conversations
+    that wait for what it gives, which is part of an answer in them."""
     name, agent, function = resolve(target)
     place = Place(name, next(state.spans))
     state.emit(AgentStarted(state.id, name, place.span, parent))
     try:
         with bound(run=state.id, agent=name, span=place.span):
-            output = await function(RunContext(state, place, agent, then), *args, **kwargs)
+            output = await function(RunContext(state, place, agent, then, within), *args, **kwargs)
     except BaseException as error:
         state.emit(AgentErrored(state.id, name, place.span, _text(error)))
         raise
@@ -114,11 +116,19 @@ def _text(error: BaseException) -> str:
 class RunContext(Run):
     """The ``ctx`` of one agent or pipeline function."""
 
-    def __init__(self, state: RunState, place: Place, agent: Agent | None, then: str | None = None) -> None:
+    def __init__(
+        self,
+        state: RunState,
+        place: Place,
+        agent: Agent | None,
+        then: str | None = None,
+        within: tuple[Conversation, ...] = (),
+    ) -> None:
         self._state = state
         self._place = place
         self._agent = agent
         self._then = then
+        self._within = within
 
     @property
     def id(self) -> str:
@@ -143,11 +153,21 @@ class RunContext(Run):
 
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See ``Run.run``."""
-        return await execute(self._state, target, args, kwargs, self._place.span, self._then)
+        return await execute(self._state, target, args, kwargs, self._place.span, self._then, self._within)
 
     def before(self, target: Any) -> Run:
         """See ``Run.before``."""
-        return RunContext(self._state, self._place, self._agent, first_model(target) or self._then)
+        return RunContext(self._state, self._place, self._agent, first_model(target) or self._then, self._within)
+
+    def inside(self, kept: Conversation) -> RunContext:
+        """This ctx for what is part of an answer in a conversation. Raises ConfigError if it is within one already: its
+        next question would wait for the end of this one, and this one for that."""
+        if any(one is kept for one in self._within):
+            raise ConfigError(
+                f"{self.agent} asks in its session while an answer in it is under way, which waits for that; "
+                "what is run as a tool of the question has to use ctx.ask"
+            )
+        return RunContext(self._state, self._place, self._agent, self._then, (*self._within, kept))
 
     async def ask(
         self,
@@ -234,6 +254,7 @@ class RunContext(Run):
     ) -> Answered:
         """Take the turns that the question takes, in ``session``, or in one that ends with it."""
         state = self._state
+        state.refuse_if_ended()
         footprint = await state.services.loaded(question.agent.model)
         own = None
         if session is None and (question.tools or question.schema.adapter is not None):
@@ -287,10 +308,9 @@ class KeptSession(Session):
 
     async def _answered(self, question: Question, on_text: Callable[[str], None] | None = None) -> Any:
         kept = self._kept
+        ctx = self._ctx.inside(kept)
         async with kept.lock:
-            answered = await self._ctx.answered(
-                question, history=kept.messages, session=kept.engine_session, on_text=on_text
-            )
+            answered = await ctx.answered(question, history=kept.messages, session=kept.engine_session, on_text=on_text)
             kept.messages = (*kept.messages, *answered.kept)
         return answered.value
 
@@ -308,3 +328,5 @@ async def _pieces(ask: Callable[[Callable[[str], None]], Any]) -> AsyncGenerator
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+        if task.done() and not task.cancelled():
+            task.exception()  # where the iteration was ended early, nobody else looks at it

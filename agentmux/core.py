@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from agentmux.clock import within
 from agentmux.context import abandon
@@ -19,7 +20,7 @@ from agentmux.engine.base import (
     TurnResumed,
     TurnStarted,
 )
-from agentmux.errors import EngineError, from_code
+from agentmux.errors import AgentmuxError, EngineError, from_code
 from agentmux.loading import LoadedModels
 from agentmux.log import get_logger
 from agentmux.messages import Completion, TurnNumbers
@@ -59,7 +60,22 @@ class Core:
             self._fail(f"the engine failed: {error}", error)
             return
         for event in events:
-            self._dispatch(event)
+            try:
+                self._dispatch(event)
+            # One event that cannot be dealt with must not take the others of its batch with it, nor leave its turn
+            # without an end.
+            except Exception as error:
+                self._lose(event, error)
+
+    def _lose(self, event: EngineEvent, error: Exception) -> None:
+        self.log.error("an event could not be dealt with", kind=type(event).__name__, error=repr(error))
+        turn = None if isinstance(event, LoadProgress) else self.scheduler.turn(event.turn)
+        if turn is not None:
+            with suppress(AgentmuxError):
+                self.engine.cancel(turn.id)
+            lost = EngineError(f"turn {turn.id} of model {turn.spec.model} was lost: {error!r}")
+            lost.__cause__ = error
+            self.scheduler.end(turn, lost)
 
     def _on_scheduler_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

@@ -201,7 +201,7 @@ class RunState:
 
         Raises LimitExceeded if the run's limits leave no room for one, or its prompt turns out to take too much of it.
         """
-        self._refuse_if_ended()
+        self.refuse_if_ended()
         key = turn_key(spec, place.agent) if self.record else ""
         if self.record and (recorded := self.record.turn(key)) is not None:
             return self._replayed(recorded, spec, place, on_text)
@@ -288,7 +288,7 @@ class RunState:
         way. Waits for one of those to end where only that can tell."""
         limits = self.limits
         while True:
-            self._refuse_if_ended()
+            self.refuse_if_ended()
             if limits.turns is not None and (used := self.usage.turns) >= limits.turns:
                 raise LimitExceeded(f"the run has used its {limits.turns} turns", used=used, limit=limits.turns)
             if limits.tokens is None:
@@ -301,7 +301,8 @@ class RunState:
             self._turn_ended.clear()
             await self._turn_ended.wait()
 
-    def _refuse_if_ended(self) -> None:
+    def refuse_if_ended(self) -> None:
+        """Raises EngineError if the run has ended: whoever asks is a task that it left behind."""
         if self._ended:
             raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
 

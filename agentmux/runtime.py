@@ -20,7 +20,7 @@ from agentmux.engine.base import (
     EngineStats,
     Footprint,
 )
-from agentmux.errors import EngineError, JournalError
+from agentmux.errors import ConfigError, EngineError, JournalError
 from agentmux.journal import RunRecord
 from agentmux.messages import (
     Completion,
@@ -289,6 +289,10 @@ class Runtime:
         if resume is not None:
             if opened.durable is None:
                 raise JournalError("this runtime keeps no journal: Runtime(journal=True)")
+            if target is not None:
+                resolve(target)  # before the journal notes another attempt
+            elif args or kwargs:
+                raise ConfigError("without a target a run is resumed with the arguments that were recorded")
             again = opened.durable.resume(resume, target, args, kwargs, rerun_in_doubt=rerun_in_doubt)
             record, target, args, kwargs = again.record, again.target, again.args, dict(again.kwargs)
             limits = limits or again.limits

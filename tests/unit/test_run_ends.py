@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 
 from agentmux import (
     Agent,
+    ConfigError,
     EngineError,
     Event,
     JournalError,
     LimitExceeded,
     Limits,
+    ModelSpec,
     Run,
     RunErrored,
     Runtime,
@@ -23,7 +27,8 @@ from agentmux import (
 )
 from agentmux.engine.base import EngineEvent, TurnRequest
 from agentmux.journal import Journal
-from agentmux.testing import Answer, ScriptedEngine, Step, settle
+from agentmux.testing import Answer, Failure, ScriptedEngine, Step, settle
+from agentmux.turn import Turn
 
 
 class Coder(Agent):
@@ -152,3 +157,61 @@ async def test_what_an_engine_failed_of_stays_visible() -> None:
         assert "fell off the bus" in str(error)
         assert isinstance(error.__cause__, OSError)
     assert len({error.partial.run for error in errors}) == 3  # type: ignore[union-attr]
+
+
+async def test_an_event_that_cannot_be_dealt_with_ends_its_turn_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stream(self: Turn, text: str) -> None:
+        if "bad" in text:
+            raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Turn, "stream", stream)
+    engine = ScriptedEngine({"m": lambda request: Answer("bad" if "x" in request.prompt else "good", hold=True)})
+    models = {"m": ModelSpec("m.gguf", slots=2)}
+    async with Runtime(models=models, engine=engine) as mux, asyncio.timeout(10):
+        bad, good = (asyncio.create_task(mux.run(Coder, text)) for text in "xy")
+        with pytest.raises(EngineError, match="was lost: ZeroDivisionError"):
+            await bad
+        assert len(engine.cancels) == 1
+        engine.release()
+        assert (await good).output == "good"
+        assert mux.stats().active == 0
+
+
+async def test_a_run_is_not_taken_up_again_for_what_cannot_be_run(tmp_path: Path) -> None:
+    engine = ScriptedEngine({"m": [Failure(), "fine"]})
+    async with runtime(engine, journal=tmp_path / "journal.db") as mux:
+        with pytest.raises(EngineError) as caught:
+            await mux.run(Coder, "x")
+        run = caught.value.partial.run
+        with pytest.raises(ConfigError, match="neither an Agent"):
+            await mux.resume(run, object())
+        with pytest.raises(ConfigError, match="arguments that were recorded"):
+            await mux.resume(run, None, "y")
+        assert (await mux.resume(run, Coder, "x")).output == "fine"
+
+
+async def test_a_stream_that_is_left_early_leaves_no_error_that_nobody_saw(caplog: pytest.LogCaptureFixture) -> None:
+    class Reader(Agent):
+        model = "m"
+
+        async def run(self, ctx: Run) -> str:
+            async with aclosing(ctx.stream("x")) as pieces:
+                async for piece in pieces:
+                    await settle()  # the turn has failed by now
+                    return piece
+            return ""
+
+    engine = ScriptedEngine({"m": [Answer("some text", hold=True)]})
+
+    async def fail() -> None:
+        await settle(10)
+        (turn,) = engine.held
+        engine.cancel(turn)
+
+    async with runtime(engine) as mux:
+        failing = asyncio.create_task(fail())
+        assert (await mux.run(Reader)).output == "some text"
+        await failing
+        gc.collect()
+        await settle()
+    assert "never retrieved" not in caplog.text
