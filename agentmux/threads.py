@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +23,7 @@ def in_daemon(function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
     cannot be stopped: if the future is cancelled, the call goes on and its outcome is dropped."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    context = contextvars.copy_context()
+    work = [functools.partial(contextvars.copy_context().run, function, *args)]
 
     def settle(result: Any, error: BaseException | None) -> None:
         if future.done():
@@ -36,15 +37,17 @@ def in_daemon(function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         result: Any = None
         failed: BaseException | None = None
         try:
-            result = context.run(function, *args)
+            result = work.pop()()  # nothing of it is left when its end is told: the process may end before the thread
         except StopIteration as error:  # a future cannot carry it: who waited for it would wait for ever
             failed = RuntimeError(f"StopIteration: {error}")
         except BaseException as error:
             failed = error
+        settled = functools.partial(settle, result, failed)
+        del result, failed  # an error that its own frame refers to would stay, with all that its traceback refers to
         with suppress(RuntimeError):  # the loop was closed: nobody waits
-            loop.call_soon_threadsafe(settle, result, failed)
+            loop.call_soon_threadsafe(settled)
 
-    threading.Thread(target=call, name=f"agentmux {getattr(function, '__name__', 'call')}", daemon=True).start()
+    threading.Thread(target=call, name="agentmux blocking call", daemon=True).start()
     return future
 
 
@@ -69,4 +72,7 @@ async def finished(*futures: asyncio.Future[Any]) -> None:
     for future in futures:
         if not future.cancelled():
             future.exception()  # nobody else is going to look at it
-    raise cancelled
+    try:
+        raise cancelled
+    finally:
+        del cancelled  # as above
