@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from agentmux.agent import Agent, Run, Session, first_model, resolve
 from agentmux.asking import Answered, Asking, Question
-from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError
+from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError, said
 from agentmux.log import bound
 from agentmux.messages import (
     AgentErrored,
@@ -76,7 +76,7 @@ def _tell(state: RunState, name: str, error: BaseException) -> None:
     partial = state.result(None)
     with contextlib.suppress(AttributeError):  # an exception with slots has no room for it
         setattr(error, "partial", partial)  # noqa: B010  # of whatever class it is
-    state.emit(RunErrored(state.id, name, 0, _text(error), partial))
+    state.emit(RunErrored(state.id, name, 0, said(error), partial))
 
 
 def _expire(state: RunState, task: asyncio.Task[Any]) -> None:
@@ -103,14 +103,10 @@ async def execute(
         with bound(run=state.id, agent=name, span=place.span):
             output = await function(RunContext(state, place, agent, then, within), *args, **kwargs)
     except BaseException as error:
-        state.emit(AgentErrored(state.id, name, place.span, _text(error)))
+        state.emit(AgentErrored(state.id, name, place.span, said(error)))
         raise
     state.emit(AgentFinished(state.id, name, place.span, output))
     return output
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 class RunContext(Run):

@@ -157,6 +157,16 @@ def from_code(code: str, message: str, numbers: Mapping[str, float] | None = Non
     return _BY_CODE.get(code, EngineError)(message, **dict(numbers or {}))
 
 
+def said(error: BaseException) -> str:
+    """What an error says; its class where it says nothing. A group of errors, as a TaskGroup raises it, says only how
+    many they are: then also what the first of them says."""
+    text = str(error) or type(error).__name__
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return text if first is error else f"{text}: {type(first).__name__}: {first}"
+
+
 def again(error: Exception) -> Exception:
     """Another error like this one, for another who waits: what is noted on an error belongs to one run."""
     other = copy.copy(error)

@@ -23,7 +23,7 @@ from agentmux.calls import AnswerPlans
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
 from agentmux.engine.base import Footprint
-from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
+from agentmux.errors import AgentmuxError, EngineError, LimitExceeded, said
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
 from agentmux.keys import turn_key
@@ -345,7 +345,7 @@ class RunState:
             self.record.end("finished", _json_of(output), None)
         else:
             status: Ending = "cancelled" if isinstance(self.error, asyncio.CancelledError) else "failed"
-            self.record.end(status, None, str(self.error) or type(self.error).__name__)
+            self.record.end(status, None, said(self.error))
 
     async def end(self, grace_s: float = 5.0) -> None:
         """End the turns that tasks left behind by the run still wait for, and its conversations; further ones are

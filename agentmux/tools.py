@@ -27,7 +27,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
-from agentmux.errors import AgentmuxError, ConfigError, ToolError
+from agentmux.errors import AgentmuxError, ConfigError, ToolError, said
 from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.schema import problems
 from agentmux.signatures import Arguments, Target, arguments_of, target_of
@@ -144,7 +144,7 @@ class Tool:
                 raise ToolError(f"tool {self.name} took longer than {self.timeout_s} s") from error
             raise ToolError(f"tool {self.name} failed: TimeoutError: {error}") from error
         except Exception as error:
-            raise ToolError(f"tool {self.name} failed: {type(error).__name__}: {error}") from error
+            raise ToolError(f"tool {self.name} failed: {type(error).__name__}: {said(error)}") from error
 
     def json(self, result: Any) -> str:
         """A result as JSON, from which ``shown_text`` makes what the model is shown of it.

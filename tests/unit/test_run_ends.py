@@ -215,3 +215,21 @@ async def test_a_stream_that_is_left_early_leaves_no_error_that_nobody_saw(caplo
         gc.collect()
         await settle()
     assert "never retrieved" not in caplog.text
+
+
+async def test_a_group_of_errors_says_what_the_first_of_them_is(tmp_path: Path) -> None:
+    @pipeline
+    async def together(ctx: Run) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.run(Coder, "x"))
+
+    events = list[Event]()
+    engine = ScriptedEngine({"m": [Failure(message="the disk fell off")]})
+    async with runtime(engine, journal=tmp_path / "journal.db", observers=[events.append]) as mux:
+        with pytest.raises(ExceptionGroup):
+            await mux.run(together)
+        with Journal.open(tmp_path / "journal.db") as journal:
+            noted = journal.runs()[0].error
+    assert isinstance(events[-1], RunErrored)
+    assert noted == events[-1].error
+    assert noted.endswith("(1 sub-exception): EngineError: the disk fell off")
