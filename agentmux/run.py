@@ -307,16 +307,19 @@ class RunState:
             raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
 
     def _count_prompt(self, turn: Turn, answer_tokens: int, prompt_tokens: int) -> None:
-        """The engine knows how long a turn's prompt is: it is over if that alone is more than the run has left."""
+        """The engine knows how long a turn's prompt is: it is over if that is more than the run has left beside the
+        prompts that are under way."""
         limit = self.limits.tokens
         if limit is None or turn not in self._under_way or turn in self._over:
             return
         self._under_way[turn] = answer_tokens + prompt_tokens
-        if self.usage.tokens + prompt_tokens >= limit:
+        beside = {one: tokens for one, tokens in self._under_way.items() if tokens and one not in (turn, *self._over)}
+        used = self.usage.tokens + sum(tokens - one.spec.max_tokens for one, tokens in beside.items())
+        if used + prompt_tokens >= limit:
             self._over[turn] = LimitExceeded(
                 f"a prompt of {prompt_tokens} tokens leaves nothing of the run's limit of {limit} tokens, "
-                f"{self.usage.tokens} of which are used",
-                used=self.usage.tokens + prompt_tokens,
+                f"{used} of which are used",
+                used=used + prompt_tokens,
                 limit=limit,
             )
             self.services.scheduler.cancel(turn)
