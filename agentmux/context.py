@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from agentmux.agent import Agent, Run, Session, first_model, resolve
 from agentmux.asking import Answered, Asking, Question
-from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError
+from agentmux.errors import AgentmuxError, ConfigError, LimitExceeded, ToolError, said
 from agentmux.messages import (
     AgentErrored,
     AgentFinished,
@@ -25,7 +25,7 @@ from agentmux.messages import (
 )
 from agentmux.run import Conversation, Place, RunState, forget_quietly
 from agentmux.sampling import SamplingParams
-from agentmux.toolbox import run_tool
+from agentmux.toolbox import recorded, run_tool
 from agentmux.tools import ModelRetry, Tool
 
 
@@ -45,26 +45,37 @@ async def drive(state: RunState, name: str, target: Any, args: tuple[Any, ...], 
     finally:
         if timer:
             timer.cancel()
-        await state.end()
+        try:
+            await state.end()
+        except asyncio.CancelledError as error:  # it had its result, and waited only for tasks that it left behind
+            state.error = state.error or error
     state.error = state.stopped or state.error
+    if state.error is not None:
+        abandon(state, name)
+        return
     try:
         state.record_end(output)
     except AgentmuxError as error:
-        state.error = state.error or error
-    if state.error is None:
-        state.emit(RunFinished(state.id, name, 0, state.result(output)))
+        state.error = error
+        _tell(state, name, error)
     else:
-        abandon(state, name)
+        state.emit(RunFinished(state.id, name, 0, state.result(output)))
 
 
 def abandon(state: RunState, name: str = "") -> None:
-    """Say how the run ended without a result. Without an error, its task went without a word: it was cancelled before
-    its first step, or the process is ending."""
+    """Write down and say how the run ended without a result. Without an error, its task went without a word: it was
+    cancelled before its first step, or the process is ending."""
     state.error = error = state.error or state.stopped or asyncio.CancelledError()
+    with contextlib.suppress(AgentmuxError):  # what went wrong first is what has to be seen
+        state.record_end(None)
+    _tell(state, name, error)
+
+
+def _tell(state: RunState, name: str, error: BaseException) -> None:
     partial = state.result(None)
     with contextlib.suppress(AttributeError):  # an exception with slots has no room for it
         setattr(error, "partial", partial)  # noqa: B010  # of whatever class it is
-    state.emit(RunErrored(state.id, name, 0, _text(error), partial))
+    state.emit(RunErrored(state.id, name, 0, said(error), partial))
 
 
 def _expire(state: RunState, task: asyncio.Task[Any]) -> None:
@@ -80,33 +91,39 @@ async def execute(
     kwargs: Mapping[str, Any],
     parent: int = 0,
     then: str | None = None,
+    within: tuple[Conversation, ...] = (),
 ) -> Any:
-    """Run an agent or pipeline function within a run, and report its beginning and end."""
+    """Run an agent or pipeline function within a run, and report its beginning and end. ``within``: the conversations
+    that wait for what it gives, which is part of an answer in them."""
     name, agent, function = resolve(target)
     place = Place(name, next(state.spans))
     state.emit(AgentStarted(state.id, name, place.span, parent))
     try:
         with state.services.bound(run=state.id, agent=name, span=place.span):
-            output = await function(RunContext(state, place, agent, then), *args, **kwargs)
+            output = await function(RunContext(state, place, agent, then, within), *args, **kwargs)
     except BaseException as error:
-        state.emit(AgentErrored(state.id, name, place.span, _text(error)))
+        state.emit(AgentErrored(state.id, name, place.span, said(error)))
         raise
     state.emit(AgentFinished(state.id, name, place.span, output))
     return output
 
 
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
 class RunContext(Run):
     """The ``ctx`` of one agent or pipeline function."""
 
-    def __init__(self, state: RunState, place: Place, agent: Agent | None, then: str | None = None) -> None:
+    def __init__(
+        self,
+        state: RunState,
+        place: Place,
+        agent: Agent | None,
+        then: str | None = None,
+        within: tuple[Conversation, ...] = (),
+    ) -> None:
         self._state = state
         self._place = place
         self._agent = agent
         self._then = then
+        self._within = within
 
     @property
     def id(self) -> str:
@@ -131,11 +148,21 @@ class RunContext(Run):
 
     async def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """See ``Run.run``."""
-        return await execute(self._state, target, args, kwargs, self._place.span, self._then)
+        return await execute(self._state, target, args, kwargs, self._place.span, self._then, self._within)
 
     def before(self, target: Any) -> Run:
         """See ``Run.before``."""
-        return RunContext(self._state, self._place, self._agent, first_model(target) or self._then)
+        return RunContext(self._state, self._place, self._agent, first_model(target) or self._then, self._within)
+
+    def inside(self, kept: Conversation) -> RunContext:
+        """This ctx for what is part of an answer in a conversation. Raises ConfigError if it is within one already: its
+        next question would wait for the end of this one, and this one for that."""
+        if any(one is kept for one in self._within):
+            raise ConfigError(
+                f"{self.agent} asks in its session while an answer in it is under way, which waits for that; "
+                "what is run as a tool of the question has to use ctx.ask"
+            )
+        return RunContext(self._state, self._place, self._agent, self._then, (*self._within, kept))
 
     async def ask(
         self,
@@ -165,16 +192,17 @@ class RunContext(Run):
     async def call(self, tool: Any, /, **arguments: Any) -> Any:
         """See ``Run.call``."""
         chosen = Tool.of(tool)
-        text = to_json(arguments).decode()
         try:
+            text = to_json(arguments).decode()
             values = chosen.validate(text)
-        except ModelRetry as problem:
+        except (ModelRetry, ValueError, RecursionError) as problem:  # what is no JSON is a ValueError
             raise ToolError(f"tool {chosen.name} cannot be called so: {problem}") from None
-        call = ToolCall("", chosen.name, text)
-        ok, told, result = await run_tool(self._state, self, self._place, chosen, call, values)
-        if not ok:
-            raise ToolError(f"tool {chosen.name}: {told}")
-        return result
+        call = ToolCall(self._state.next_call(), chosen.name, text)
+        done = recorded(self._state, self._place, chosen, call)
+        done = done or await run_tool(self._state, self, self._place, chosen, call, values)
+        if not done.ok:
+            raise ToolError(f"tool {chosen.name}: {done.text}")
+        return done.result
 
     def _asked(self) -> Agent:
         if self._agent is None:
@@ -221,6 +249,7 @@ class RunContext(Run):
     ) -> Answered:
         """Take the turns that the question takes, in ``session``, or in one that ends with it."""
         state = self._state
+        state.refuse_if_ended()
         footprint = await state.services.loaded(question.agent.model)
         own = None
         if session is None and (question.tools or question.schema.adapter is not None):
@@ -274,10 +303,9 @@ class KeptSession(Session):
 
     async def _answered(self, question: Question, on_text: Callable[[str], None] | None = None) -> Any:
         kept = self._kept
+        ctx = self._ctx.inside(kept)
         async with kept.lock:
-            answered = await self._ctx.answered(
-                question, history=kept.messages, session=kept.engine_session, on_text=on_text
-            )
+            answered = await ctx.answered(question, history=kept.messages, session=kept.engine_session, on_text=on_text)
             kept.messages = (*kept.messages, *answered.kept)
         return answered.value
 
@@ -295,3 +323,5 @@ async def _pieces(ask: Callable[[Callable[[str], None]], Any]) -> AsyncGenerator
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+        if task.done() and not task.cancelled():
+            task.exception()  # where the iteration was ended early, nobody else looks at it

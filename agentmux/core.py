@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from agentmux.clock import within
 from agentmux.context import abandon
@@ -19,11 +20,12 @@ from agentmux.engine.base import (
     TurnResumed,
     TurnStarted,
 )
-from agentmux.errors import EngineError, from_code
-from agentmux.loading import LoadedModels, in_thread
+from agentmux.errors import AgentmuxError, EngineError, from_code
+from agentmux.loading import LoadedModels
 from agentmux.log import get_logger
 from agentmux.messages import Completion, TurnNumbers
 from agentmux.run import RunState, Services
+from agentmux.threads import finished, in_thread
 from agentmux.turn import Turn
 
 _GRACE_S = 5.0
@@ -58,7 +60,22 @@ class Core:
             self._fail(f"the engine failed: {error}", error)
             return
         for event in events:
-            self._dispatch(event)
+            try:
+                self._dispatch(event)
+            # One event that cannot be dealt with must not take the others of its batch with it, nor leave its turn
+            # without an end.
+            except Exception as error:
+                self._lose(event, error)
+
+    def _lose(self, event: EngineEvent, error: Exception) -> None:
+        self.log.error("an event could not be dealt with", kind=type(event).__name__, error=repr(error))
+        turn = None if isinstance(event, LoadProgress) else self.scheduler.turn(event.turn)
+        if turn is not None:
+            with suppress(AgentmuxError):
+                self.engine.cancel(turn.id)
+            lost = EngineError(f"turn {turn.id} of model {turn.spec.model} was lost: {error!r}")
+            lost.__cause__ = error
+            self.scheduler.end(turn, lost)
 
     def _on_scheduler_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -100,7 +117,10 @@ class Core:
     def forget(self, task: asyncio.Task[None]) -> None:
         """A run's task has ended."""
         run = self.runs.pop(task)
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled():
+            abandon(run)
+        elif (error := task.exception()) is not None:
+            run.error = run.error or error
             abandon(run)
 
     async def stop_run(self, task: asyncio.Task[None], why: Exception | None = None) -> None:
@@ -130,14 +150,22 @@ class Core:
         finally:
             self._remove_reader()
             try:
-                await in_thread(self.engine.close)
-                for event in self.engine.poll():
-                    self._dispatch(event)
+                await self._close_engine()
             finally:
                 self.scheduler.close()
-                await asyncio.wait({self._scheduling})
-                if self.durable is not None:
-                    self.durable.journal.close()
+                try:
+                    await finished(self._scheduling)
+                finally:
+                    if self.durable is not None:
+                        self.durable.journal.close()
+
+    async def _close_engine(self) -> None:
+        try:
+            await self.models.close()
+        finally:
+            await in_thread(self.engine.close)
+            for event in self.engine.poll():
+                self._dispatch(event)
 
 
 def _completion(turn: Turn, event: TurnFinished) -> Completion:

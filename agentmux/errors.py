@@ -26,6 +26,7 @@ The native engine reports a code and named numbers; ``from_code`` is the one tab
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,6 +155,23 @@ _BY_CODE: Mapping[str, type[AgentmuxError]] = {
 def from_code(code: str, message: str, numbers: Mapping[str, float] | None = None) -> AgentmuxError:
     """The exception for an engine's error code (one of ``native/src/base/error.h``); unknown codes are EngineError."""
     return _BY_CODE.get(code, EngineError)(message, **dict(numbers or {}))
+
+
+def said(error: BaseException) -> str:
+    """What an error says; its class where it says nothing. A group of errors, as a TaskGroup raises it, says only how
+    many they are: then also what the first of them says."""
+    text = str(error) or type(error).__name__
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return text if first is error else f"{text}: {type(first).__name__}: {first}"
+
+
+def again(error: Exception) -> Exception:
+    """Another error like this one, for another who waits: what is noted on an error belongs to one run."""
+    other = copy.copy(error)
+    other.__cause__ = error.__cause__
+    return other
 
 
 def known_codes() -> frozenset[str]:

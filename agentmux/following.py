@@ -11,7 +11,7 @@ from agentmux.agent import resolve
 from agentmux.config import Limits
 from agentmux.context import drive
 from agentmux.core import Core
-from agentmux.errors import EngineError, JournalError
+from agentmux.errors import ConfigError, EngineError, JournalError
 from agentmux.journal import RunRecord
 from agentmux.messages import Event, RunErrored, RunFinished
 from agentmux.run import RunState
@@ -79,6 +79,10 @@ def _recorded(core: Core, default: Limits, asked: Asked) -> tuple[Asked, RunReco
         return asked, None
     if core.durable is None:
         raise JournalError("this runtime keeps no journal: Runtime(journal=True)")
+    if asked.target is not None:
+        resolve(asked.target)  # before the journal notes another attempt
+    elif asked.args or asked.kwargs:
+        raise ConfigError("without a target a run is resumed with the arguments that were recorded")
     again = core.durable.resume(
         asked.resume, asked.target, asked.args, asked.kwargs, rerun_in_doubt=asked.rerun_in_doubt
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from agentmux.admission import Ledger
 from agentmux.config import ModelSpec
 from agentmux.engine.base import Engine, Footprint, LoadSpec
+from agentmux.errors import EngineError
 from agentmux.log import get_logger
 from agentmux.models import expanded
-
-T = TypeVar("T")
+from agentmux.threads import finished, in_thread
 
 
 class LoadedModels:
@@ -29,6 +28,8 @@ class LoadedModels:
         self._ledger = ledger
         self._find = find
         self._lock = asyncio.Lock()
+        self._under_way: dict[str, asyncio.Task[Footprint]] = {}
+        self._closed = False
         self._log = get_logger("agentmux.models")
         self.footprints: dict[str, Footprint] = {}
         """[name] measured sizes."""
@@ -38,35 +39,45 @@ class LoadedModels:
     async def loaded(self, name: str) -> Footprint:
         """The footprint of a model, which is loaded first if it is not there yet; others wait until that is done.
 
-        Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits, ConfigError; nothing is changed then.
+        Cancelled, it lets the loading go on: a thread cannot be stopped, and what it has brought into the engine has to
+        be booked. Whoever asks next finds it.
+
+        Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits, ConfigError, EngineError; nothing is changed
+        then.
         """
-        if (there := self.footprints.get(name)) is not None:
-            return there
+        while (there := self.footprints.get(name)) is None:
+            if self._closed:
+                raise EngineError(f"the runtime is closed: model {name} is not loaded any more")
+            loading = self._under_way.get(name)
+            if loading is not None:
+                await asyncio.wait({loading})  # if it fails, this one tries for itself, and has an error of its own
+                continue
+            loading = self._under_way[name] = asyncio.create_task(self._load(name), name=f"agentmux loads {name}")
+            loading.add_done_callback(lambda ended: self._loaded(name, ended))
+            await asyncio.wait({loading})
+            return loading.result()
+        return there
+
+    async def close(self) -> None:
+        """Load nothing from now on, and return once what is on its way is there or has failed; a cancellation meanwhile
+        is raised after that."""
+        self._closed = True
+        await finished(*self._under_way.values())
+
+    def _loaded(self, name: str, ended: asyncio.Task[Footprint]) -> None:
+        del self._under_way[name]
+        if not ended.cancelled() and (error := ended.exception()):
+            self._log.debug("a model was not loaded", model=name, error=str(error))
+
+    async def _load(self, name: str) -> Footprint:
         async with self._lock:
-            if (there := self.footprints.get(name)) is not None:
-                return there
-            return await self._load(name, await in_thread(self._find, name))
-
-    async def _load(self, name: str, spec: ModelSpec) -> Footprint:
-        load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
-        footprint = await in_thread(self._engine.load, load)
-        sizes = self._engine.stats()
-        self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
-        self.footprints[name] = footprint
-        if not spec.system_messages:
-            self.without_system.add(name)
-        self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
-        return footprint
-
-
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run a blocking call in a thread. Cancelled, it waits for the call's end: a thread cannot be interrupted, and what
-    comes next (closing the engine) must not meet a load that is still under way."""
-    future = asyncio.get_running_loop().run_in_executor(None, function, *args)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait({future})
-        if not future.cancelled():
-            future.exception()
-        raise
+            spec = await in_thread(self._find, name)
+            load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
+            footprint = await in_thread(self._engine.load, load)
+            sizes = self._engine.stats()
+            self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
+            self.footprints[name] = footprint
+            if not spec.system_messages:
+                self.without_system.add(name)
+            self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
+            return footprint

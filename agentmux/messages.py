@@ -276,7 +276,7 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class ToolErrored:
-    """A tool did not give a result: it asked the model to try again, raised, was denied or timed out."""
+    """A tool did not give a result: it asked the model to try again, raised, was denied, timed out or was cancelled."""
 
     run: str
     agent: str

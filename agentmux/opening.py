@@ -19,12 +19,13 @@ from agentmux.engine.base import Engine, EngineConfig
 from agentmux.engine.guard import require_real_engines
 from agentmux.errors import EngineError
 from agentmux.journal import Journal
-from agentmux.loading import LoadedModels, in_thread
+from agentmux.loading import LoadedModels
 from agentmux.messages import Event
 from agentmux.models import known, resolve, resolve_all
 from agentmux.paths import journal_path
 from agentmux.run import Approve, Services
 from agentmux.scheduler import Policy, Scheduler
+from agentmux.threads import in_thread
 
 DAY_S = 86_400.0
 LATER_S = 0.001
@@ -48,21 +49,24 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
     Raises JournalError, EngineError, ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits, ConfigError.
     """
     engines = [] if parts.engine is None else [parts.engine]
-    durable: DurableRuns | None = None
+    opened: list[DurableRuns | None] = []
     try:
-        durable = await in_thread(_durable, config.journal, config)
-        if durable is not None:
-            durable.journal.write_later(functools.partial(asyncio.get_running_loop().call_later, LATER_S))
+        # Both appended in the thread: if this task is cancelled meanwhile, they still have to be closed.
+        await in_thread(lambda: opened.append(_durable(config.journal, config)))
+        if opened[0] is not None:
+            opened[0].journal.write_later(functools.partial(asyncio.get_running_loop().call_later, LATER_S))
         if not engines:
-            # Appended in the thread: if this task is cancelled meanwhile, the engine still has to be closed.
             await in_thread(lambda: engines.append(native_engine(config)))
-        return await _loaded(config, parts, engines[0], durable)
+        return await _loaded(config, parts, engines[0], opened[0])
     except BaseException:
-        for engine in engines:
-            with suppress(Exception):  # what went wrong first is what has to be seen
-                await in_thread(engine.close)
-        if durable is not None:
-            durable.journal.close()
+        try:
+            for engine in engines:
+                with suppress(Exception):  # what went wrong first is what has to be seen
+                    await in_thread(engine.close)
+        finally:
+            for durable in opened:
+                if durable is not None:
+                    durable.journal.close()
         raise
 
 
@@ -118,8 +122,12 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         return specs[known(name, specs)]
 
     models = LoadedModels(engine, ledger, find)
-    for name in specs:
-        await models.loaded(name)
+    try:
+        for name in specs:
+            await models.loaded(name)
+    except BaseException:
+        await models.close()  # cancelled, it has left one on its way
+        raise
     scheduler = Scheduler(
         engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s, config.switches_per_quantum)
     )

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
+import json
 import uuid
 from collections.abc import Awaitable, Callable, Set
 from contextlib import AbstractContextManager
@@ -24,9 +24,10 @@ from agentmux.calls import AnswerPlans
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
 from agentmux.engine.base import Footprint
-from agentmux.errors import AgentmuxError, EngineError, LimitExceeded
+from agentmux.errors import AgentmuxError, EngineError, LimitExceeded, said
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
+from agentmux.keys import turn_key
 from agentmux.log import binder, get_logger
 from agentmux.messages import (
     Completion,
@@ -41,13 +42,10 @@ from agentmux.messages import (
     Usage,
 )
 from agentmux.prompt import ChatRenderer
-from agentmux.sampling import SamplingParams
 from agentmux.scheduler import Scheduler
 from agentmux.schema import OutputSchemas
 from agentmux.tools import Toolsets
 from agentmux.turn import Turn, TurnSpec
-
-_SAMPLING = tuple(SamplingParams.__dataclass_fields__)
 
 Approve = Callable[[ToolCall, str], "bool | str | Awaitable[bool | str]"]
 """Asked before a tool runs that needs approval, with the call and the agent's name: True, or False or the reason why
@@ -80,9 +78,17 @@ class Services:
     sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
     """[session's name, agent, model] conversations that are kept from run to run."""
 
-    def turn(self, spec: TurnSpec, run: str, agent: str, emit: Callable[[Event], None], span: int) -> Turn:
+    def turn(
+        self,
+        spec: TurnSpec,
+        run: str,
+        agent: str,
+        emit: Callable[[Event], None],
+        span: int,
+        keep: Callable[[Completion], None] | None = None,
+    ) -> Turn:
         """A new turn, not yet submitted."""
-        return Turn(next(self.turn_ids), run, agent, spec, emit, span)
+        return Turn(next(self.turn_ids), run, agent, spec, emit, span, keep)
 
     async def complete(self, turn: Turn) -> Completion:
         """Carry a turn through to its end. Raises its error, and EngineError if it was cancelled from elsewhere."""
@@ -147,6 +153,7 @@ class RunState:
         self._over: dict[Turn, LimitExceeded] = {}
         self._ended = False
         self._asks = itertools.count(1)
+        self._calls = itertools.count(1)
 
     def emit(self, event: Event) -> None:
         """Tell whoever follows the run, then the observers, whose errors are not the run's."""
@@ -172,6 +179,10 @@ class RunState:
         """A name for the KV cache of one question's turns."""
         return f"{self.id}/{next(self._asks)}"
 
+    def next_call(self) -> str:
+        """An id for a tool's call that an agent makes by itself."""
+        return f"call-{next(self._calls)}"
+
     def conversation(self, agent: str, model: str) -> Conversation:
         """The conversation that this agent keeps: under the run's session name, else until the run's end."""
         if self.session is None:
@@ -195,19 +206,22 @@ class RunState:
 
         Raises LimitExceeded if the run's limits leave no room for one, or its prompt turns out to take too much of it.
         """
-        if self._ended:
-            raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
+        self.refuse_if_ended()
         key = turn_key(spec, place.agent) if self.record else ""
         if self.record and (recorded := self.record.turn(key)) is not None:
             return self._replayed(recorded, spec, place, on_text)
         room = await self._room(spec.max_tokens)
         limited = replace(spec, max_tokens=room, queue_wait_s=self.limits.queue_wait_s)
         self._count(turns=1)
-        completion = await self._carried_out(limited, place, on_text)
-        self._book(completion.stats)
-        if self.record:
-            self.record.record_turn(key, RecordedTurn(place.agent, completion), messages)
-        if room < spec.max_tokens and completion.finish_reason == "length":
+
+        def keep(completion: Completion) -> None:
+            if self.record:
+                cut = _is_cut(completion, limited, spec)
+                known_as = turn_key(limited, place.agent) if cut else key  # it is no answer to what was asked
+                self.record.record_turn(known_as, RecordedTurn(place.agent, completion), messages)
+
+        completion = await self._carried_out(limited, place, keep, on_text)
+        if _is_cut(completion, limited, spec):
             raise LimitExceeded(
                 f"the run's limit of {self.limits.tokens} tokens cut an answer short",
                 used=self.usage.tokens,
@@ -215,7 +229,13 @@ class RunState:
             )
         return completion
 
-    async def _carried_out(self, spec: TurnSpec, place: Place, on_text: Callable[[str], None] | None) -> Completion:
+    async def _carried_out(
+        self,
+        spec: TurnSpec,
+        place: Place,
+        keep: Callable[[Completion], None],
+        on_text: Callable[[str], None] | None,
+    ) -> Completion:
         def watch(event: Event) -> None:
             if isinstance(event, PrefillProgressed):
                 self._count_prompt(turn, spec.max_tokens, event.total_tokens)
@@ -223,14 +243,24 @@ class RunState:
                 on_text(event.text)
             self.emit(event)
 
+        def keep_and_book(completion: Completion) -> None:
+            keep(completion)
+            self._book(completion.stats)
+            if turn in self._under_way:
+                self._under_way[turn] = 0  # what it took is booked
+
         watched = on_text is not None or self.limits.tokens is not None
-        turn = self.services.turn(spec, self.id, place.agent, watch if watched else self.emit, place.span)
+        turn = self.services.turn(
+            spec, self.id, place.agent, watch if watched else self.emit, place.span, keep_and_book
+        )
         self._under_way[turn] = spec.max_tokens
         try:
             with self.services.bound(turn=turn.id):
                 return await self.services.complete(turn)
-        except EngineError as error:
-            raise self._over.get(turn, error) from None
+        except EngineError:
+            if over := self._over.get(turn):
+                raise over from None  # it was cancelled for that
+            raise
         finally:
             del self._under_way[turn]
             self._over.pop(turn, None)
@@ -267,11 +297,12 @@ class RunState:
         """Tokens that a turn's answer may have: what it asks, or what the run's limits leave beside the turns under
         way. Waits for one of those to end where only that can tell."""
         limits = self.limits
-        if limits.turns is not None and self.usage.turns >= limits.turns:
-            raise LimitExceeded(f"the run has used its {limits.turns} turns", used=self.usage.turns, limit=limits.turns)
-        if limits.tokens is None:
-            return asked
         while True:
+            self.refuse_if_ended()
+            if limits.turns is not None and (used := self.usage.turns) >= limits.turns:
+                raise LimitExceeded(f"the run has used its {limits.turns} turns", used=used, limit=limits.turns)
+            if limits.tokens is None:
+                return asked
             room = limits.tokens - self.usage.tokens - sum(self._under_way.values())
             if room > 0:
                 return min(asked, room)
@@ -280,17 +311,25 @@ class RunState:
             self._turn_ended.clear()
             await self._turn_ended.wait()
 
+    def refuse_if_ended(self) -> None:
+        """Raises EngineError if the run has ended: whoever asks is a task that it left behind."""
+        if self._ended:
+            raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
+
     def _count_prompt(self, turn: Turn, answer_tokens: int, prompt_tokens: int) -> None:
-        """The engine knows how long a turn's prompt is: it is over if that alone is more than the run has left."""
+        """The engine knows how long a turn's prompt is: it is over if that is more than the run has left beside the
+        prompts that are under way."""
         limit = self.limits.tokens
         if limit is None or turn not in self._under_way or turn in self._over:
             return
         self._under_way[turn] = answer_tokens + prompt_tokens
-        if self.usage.tokens + prompt_tokens >= limit:
+        beside = {one: tokens for one, tokens in self._under_way.items() if tokens and one not in (turn, *self._over)}
+        used = self.usage.tokens + sum(tokens - one.spec.max_tokens for one, tokens in beside.items())
+        if used + prompt_tokens >= limit:
             self._over[turn] = LimitExceeded(
                 f"a prompt of {prompt_tokens} tokens leaves nothing of the run's limit of {limit} tokens, "
-                f"{self.usage.tokens} of which are used",
-                used=self.usage.tokens + prompt_tokens,
+                f"{used} of which are used",
+                used=used + prompt_tokens,
                 limit=limit,
             )
             self.services.scheduler.cancel(turn)
@@ -316,24 +355,34 @@ class RunState:
         if self.record is None:
             return
         if self.error is None:
-            self.record.end("finished", to_json(output, fallback=repr).decode(), None)
+            self.record.end("finished", _json_of(output), None)
         else:
             status: Ending = "cancelled" if isinstance(self.error, asyncio.CancelledError) else "failed"
-            self.record.end(status, None, str(self.error) or type(self.error).__name__)
+            self.record.end(status, None, said(self.error))
 
     async def end(self, grace_s: float = 5.0) -> None:
         """End the turns that tasks left behind by the run still wait for, and its conversations; further ones are
-        refused."""
+        refused. Cancelled, it waits for them no longer."""
         self._ended = True
         self._turn_ended.set()
         left = list(self._under_way)
         for turn in left:
             self.services.scheduler.cancel(turn)
-        if left:
-            await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
-        self.services.scheduler.forget_run(self.id)
-        for kept in self.conversations.values():
-            forget_quietly(self.services, kept.model, kept.engine_session)
+        try:
+            if left:
+                await asyncio.gather(*(within(self.services.clock, grace_s, turn.ended) for turn in left))
+        finally:
+            self.services.scheduler.forget_run(self.id)
+            for kept in self.conversations.values():
+                forget_quietly(self.services, kept.model, kept.engine_session)
+
+
+def _json_of(output: Any) -> str:
+    """An output as JSON, that of it which is none as its ``repr``, or else all of it."""
+    try:
+        return to_json(output, fallback=repr).decode()
+    except (ValueError, RecursionError):  # bytes or half characters that are no text, or what holds itself
+        return json.dumps(repr(output))
 
 
 def forget_quietly(services: Services, model: str, session: str) -> None:
@@ -342,21 +391,6 @@ def forget_quietly(services: Services, model: str, session: str) -> None:
         services.forget(model, session)
 
 
-def turn_key(spec: TurnSpec, agent: str) -> str:
-    """Digest of all that determines a turn's answer."""
-    sampling = spec.sampling
-    chosen = [getattr(sampling, name) for name in _SAMPLING if name != "logit_bias"]
-    bias = sorted(sampling.logit_bias.items())
-    grammar = (spec.grammar, spec.grammar_after, spec.show_special)
-    return digest("turn", agent, spec.model, spec.prompt, spec.max_tokens, chosen, bias, grammar, spec.stop)
-
-
-def tool_key(name: str, arguments: str, agent: str) -> str:
-    """Digest of all that determines a tool's call."""
-    return digest("tool", agent, name, arguments)
-
-
-def digest(*parts: object) -> str:
-    """Hexadecimal SHA-256 of texts, numbers, None, and lists and tuples of them, by their ``repr``: it is the same in
-    every process, and several times faster than JSON."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+def _is_cut(completion: Completion, given: TurnSpec, asked: TurnSpec) -> bool:
+    """Whether an answer ended because the run's limits left it less than was asked."""
+    return completion.finish_reason == "length" and given.max_tokens < asked.max_tokens

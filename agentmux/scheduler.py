@@ -25,7 +25,7 @@ from agentmux import admission
 from agentmux.admission import Admit, Ledger, Refuse, Request, Wait
 from agentmux.clock import Clock, within
 from agentmux.engine.base import Engine
-from agentmux.errors import AgentmuxError, EngineError, ModelNotFound, QueueFull, QueueTimeout
+from agentmux.errors import AgentmuxError, EngineError, ModelNotFound, QueueFull, QueueTimeout, again
 from agentmux.log import get_logger
 from agentmux.messages import Completion
 from agentmux.models import known
@@ -249,7 +249,7 @@ class Scheduler:
         self._closed, self._closed_by = True, self._closed_by or error
         waiting = [entry.what for model in list(self._backlog.models) for entry in self._backlog.of(model)]
         for turn in [*waiting, *(held.turn for held in self._held)]:
-            self.end(turn, error)
+            self.end(turn, None if error is None else again(error))
         self._wake.set()
         self._idle.set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import types
@@ -19,6 +18,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from agentmux.errors import ConfigError
 from agentmux.schema import SchemaGenerator
+from agentmux.threads import in_daemon
 
 # Agents and runs are declared in a layer above this one, which knows them by these names.
 _AGENT = ("agentmux.agent", "Agent")
@@ -54,21 +54,9 @@ class Target:
             return await ctx.run(self.runs, *args, **kwargs)
         if _is_async(self.function):
             return await self.function(*args, **kwargs)
-        result, error = await asyncio.to_thread(_outcome, functools.partial(self.function, *args, **kwargs))
-        if error is not None:
-            raise error
+        result = await in_daemon(functools.partial(self.function, *args, **kwargs))
         # A plain function may hand back an awaitable, as a lambda around an async one does.
         return await result if inspect.isawaitable(result) else result
-
-
-def _outcome(function: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """Result or error. A future cannot carry StopIteration: who waited for it would wait for ever."""
-    try:
-        return function(), None
-    except StopIteration as error:
-        return None, RuntimeError(f"StopIteration: {error}")
-    except Exception as error:
-        return None, error
 
 
 @dataclass(frozen=True, eq=False)

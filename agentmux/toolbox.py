@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import to_json
-
 from agentmux.agent import Run
 from agentmux.errors import AgentmuxError, ConfigError, ToolError
 from agentmux.journal import RecordedTool
+from agentmux.keys import tool_key
 from agentmux.messages import ToolCall, ToolCalled, ToolErrored, ToolReturned
-from agentmux.run import Place, RunState, tool_key
-from agentmux.tools import ModelRetry, Tool
+from agentmux.run import Place, RunState
+from agentmux.tools import ModelRetry, Tool, shown_text
 
 REPEATS = 2
 """Further runs of a call that was made before and gave the same result."""
@@ -38,6 +37,8 @@ class Outcome:
     call: ToolCall
     text: str
     failed: bool = False
+    repeated: bool = False
+    """It was not run: the model was told that it repeats itself."""
 
 
 class Toolbox:
@@ -84,17 +85,19 @@ class Toolbox:
 
     async def _one(self, call: ToolCall) -> Outcome:
         if self._repeats[_signature(call)] >= REPEATS:
-            return Outcome(call, f"{self._results[_signature(call)]}\n(You made this call before. Answer now.)")
+            told = f"{self._results[_signature(call)]}\n(You made this call before. Answer now.)"
+            return Outcome(call, told, repeated=True)
         tool = self._tools[call.name]
         try:
             values = tool.validate(call.arguments)
-            denied = await self._denied(tool, call, values)
+            done = recorded(self._state, self._place, tool, call)  # what was done before, nobody need agree to again
+            denied = None if done else await self._denied(tool, call, values)
         except ModelRetry as problem:
             return self._refused(call, str(problem))
         if denied is not None:
             return self._refused(call, f"denied: {denied}")
-        ok, text, _ = await run_tool(self._state, self._ctx, self._place, tool, call, values)
-        return Outcome(call, text, failed=not ok)
+        done = done or await run_tool(self._state, self._ctx, self._place, tool, call, values)
+        return Outcome(call, done.text, failed=not done.ok)
 
     def _refused(self, call: ToolCall, problem: str) -> Outcome:
         self._state.emit(ToolErrored(self._state.id, *_place(self._place), call, problem, 0.0))
@@ -124,58 +127,83 @@ class Toolbox:
             )
         signature = _signature(call)
         if signature in self._results:
-            same = outcome.text.startswith(self._results[signature])
+            same = outcome.repeated or outcome.text == self._results[signature]
             self._repeats[signature] = self._repeats[signature] + 1 if same else 0
         if not self._repeats[signature]:
             self._results[signature] = outcome.text
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a tool's call ended."""
+
+    ok: bool
+    """Whether it gave a result."""
+    text: str
+    """For the model."""
+    result: Any = None
+    """As JSON brings it back where it comes from the journal."""
+
+
+def recorded(state: RunState, place: Place, tool: Tool, call: ToolCall) -> Ran | None:
+    """How the call ended in an earlier attempt at the run; None: it is to be made.
+
+    Raises ToolInDoubt if it was under way when that attempt ended, unless the tool may be run again. An agent may: its
+    own steps are recorded one by one.
+    """
+    if state.record is None:
+        return None
+    key = tool_key(call.name, call.arguments, place.agent)
+    while (outcome := state.record.tool(key, tool.idempotent or tool.is_agent)) is not None:
+        if not outcome.raised:  # what raised is tried again
+            state.count_tool_call()
+            return _replayed(state, place, tool, call, outcome)
+    return None
+
+
 async def run_tool(
     state: RunState, ctx: Run, place: Place, tool: Tool, call: ToolCall, values: Mapping[str, Any]
-) -> tuple[bool, str, Any]:
-    """Run a tool as a step of the run, or take its outcome from the journal.
-
-    Returns whether it gave a result, the text for the model, and the result itself (as JSON brings it back where it
-    comes from the journal). Raises ToolError with the tool's own exception as cause.
-    """
+) -> Ran:
+    """Run a tool as a step of the run. Raises ToolError with the tool's own exception as cause."""
     state.count_tool_call()
     key = tool_key(call.name, call.arguments, place.agent)
-    while state.record and (recorded := state.record.tool(key, tool.idempotent)) is not None:
-        if not recorded.raised:  # what raised is tried again
-            return _replayed(state, place, tool, call, recorded)
     if state.record:
         state.record.tool_started(key, place.agent, call)
     state.emit(ToolCalled(state.id, *_place(place), call))
     begin_s = state.services.clock.now()
 
+    def tell(told: type[ToolReturned] | type[ToolErrored], text: str) -> None:
+        state.emit(told(state.id, *_place(place), call, text, state.services.clock.now() - begin_s))
+
     def ended(outcome: RecordedTool, told: type[ToolReturned] | type[ToolErrored], text: str) -> None:
         if state.record:
             state.record.tool_ended(key, outcome)
-        state.emit(told(state.id, *_place(place), call, text, state.services.clock.now() - begin_s))
+        tell(told, text)
 
     try:
         result = await tool.call(values, ctx)
-        text = tool.text(result)
+        outcome = tool.json(result)
     except ModelRetry as problem:
         ended(RecordedTool(ok=False, text=str(problem)), ToolErrored, str(problem))
-        return False, str(problem), None
+        return Ran(False, str(problem))
     except AgentmuxError as error:
         ended(RecordedTool(ok=False, text=str(error), raised=True), ToolErrored, str(error))
         raise
-    ended(RecordedTool(ok=True, text=to_json(result, fallback=str).decode()), ToolReturned, text)
-    return True, text, result
+    except asyncio.CancelledError:
+        tell(ToolErrored, "cancelled")  # and not recorded: nobody knows how far it came
+        raise
+    text = shown_text(outcome)  # as it is going to be made again of what is recorded: prompts have to be the same
+    ended(RecordedTool(ok=True, text=outcome), ToolReturned, text)
+    return Ran(True, text, result)
 
 
-def _replayed(
-    state: RunState, place: Place, tool: Tool, call: ToolCall, recorded: RecordedTool
-) -> tuple[bool, str, Any]:
-    if not recorded.ok:
-        state.emit(ToolErrored(state.id, *_place(place), call, recorded.text, 0.0))
-        return False, recorded.text, None
-    value = json.loads(recorded.text)
-    text = tool.text(value)
+def _replayed(state: RunState, place: Place, tool: Tool, call: ToolCall, outcome: RecordedTool) -> Ran:
+    if not outcome.ok:
+        state.emit(ToolErrored(state.id, *_place(place), call, outcome.text, 0.0))
+        return Ran(False, outcome.text)
+    text = shown_text(outcome.text)
     state.emit(ToolReturned(state.id, *_place(place), call, text, 0.0))
-    return True, text, value
+    return Ran(True, text, json.loads(outcome.text))
 
 
 def _place(place: Place) -> tuple[str, int]:

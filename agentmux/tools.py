@@ -27,7 +27,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
-from agentmux.errors import AgentmuxError, ConfigError, ToolError
+from agentmux.errors import AgentmuxError, ConfigError, ToolError, said
 from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.schema import problems
 from agentmux.signatures import Arguments, Target, arguments_of, target_of
@@ -144,22 +144,30 @@ class Tool:
                 raise ToolError(f"tool {self.name} took longer than {self.timeout_s} s") from error
             raise ToolError(f"tool {self.name} failed: TimeoutError: {error}") from error
         except Exception as error:
-            raise ToolError(f"tool {self.name} failed: {type(error).__name__}: {error}") from error
+            raise ToolError(f"tool {self.name} failed: {type(error).__name__}: {said(error)}") from error
 
-    def text(self, result: Any) -> str:
-        """What the model is shown of a result: text as it is, anything else as JSON.
+    def json(self, result: Any) -> str:
+        """A result as JSON, from which ``shown_text`` makes what the model is shown of it.
 
         Raises ToolError for what has no JSON.
         """
         if isinstance(result, str):
-            shown = result
-        else:
-            try:
-                shown = pydantic_core.to_json(result, bytes_mode="base64", inf_nan_mode="constants").decode()
-            except Exception as error:
-                raise ToolError(f"tool {self.name} gave what cannot be shown as JSON: {error}") from error
-        # Half of a surrogate pair stands for nothing, and no prompt can hold it.
-        return shown.encode("utf-8", "replace").decode("utf-8")
+            # Half of a surrogate pair stands for nothing, and no prompt can hold it.
+            return json.dumps(result.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=False)
+        try:
+            return pydantic_core.to_json(result, bytes_mode="base64", inf_nan_mode="constants").decode()
+        except Exception as error:
+            raise ToolError(f"tool {self.name} gave what cannot be shown as JSON: {error}") from error
+
+    def text(self, result: Any) -> str:
+        """What the model is shown of a result: text as it is, anything else as JSON, without quotes where that is a
+        text, as of a date. Raises ToolError for what has no JSON."""
+        return shown_text(self.json(result))
+
+
+def shown_text(outcome: str) -> str:
+    """What the model is shown of a result, or of what a journal brings back of it: its JSON, or the text that it is."""
+    return str(json.loads(outcome)) if outcome.startswith('"') else outcome
 
 
 def _schema(name: str, arguments: Arguments) -> Mapping[str, Any]:

@@ -64,10 +64,20 @@ class Turn:
     from ``active`` to ``parked`` and back any number of times.
 
     The scheduler moves it; whoever asked waits for ``ended``. Each step is reported to ``emit``.
+
+    ``keep`` is given the answer before anybody is told that there is one; if it raises, the turn ends as failed, with
+    what it raised. So nobody hears of an answer that was to be kept and was not.
     """
 
     def __init__(
-        self, turn: int, run: str, agent: str, spec: TurnSpec, emit: Callable[[Event], None], span: int = 0
+        self,
+        turn: int,
+        run: str,
+        agent: str,
+        spec: TurnSpec,
+        emit: Callable[[Event], None],
+        span: int = 0,
+        keep: Callable[[Completion], None] | None = None,
     ) -> None:
         self.id = turn
         self.run = run
@@ -89,6 +99,7 @@ class Turn:
         self.error: Exception | None = None
         self.ended = asyncio.Event()
         self._emit = emit
+        self._keep = keep
         self._prefilled: int | None = None
         self._since_s = 0.0
 
@@ -159,9 +170,17 @@ class Turn:
             self._emit(TextStreamed(self.run, self.agent, self.span, self.id, text))
 
     def finish(self, completion: Completion) -> bool:
-        """Its good end. False, and no effect, if it had ended before; so too for the other two ends."""
-        if not self._end("finished"):
+        """Its good end, or, if the answer could not be kept, its bad one. False, and no effect, if it had ended before;
+        so too for the other two ends."""
+        if self.has_ended:
             return False
+        try:
+            if self._keep is not None:
+                self._keep(completion)
+        # Whatever it is, it belongs to this turn: it must reach whoever waits.
+        except Exception as error:
+            return self.fail(error)
+        self._end("finished")
         self.completion = completion
         text, numbers = completion.text, completion.stats
         self._emit(TurnCompleted(self.run, self.agent, self.span, self.id, self.spec.model, text, numbers))

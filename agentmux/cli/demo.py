@@ -101,8 +101,8 @@ def demo(
     """Let a planner, a coder and a critic solve programming tasks, each on its own LLM.
 
     Without --task, the built-in tasks are solved, several at once; a task passes when the program is right on its
-    examples and on hidden ones. Exit status 0: at least nine in ten of the built-in tasks passed, or your own task did, and
-    nothing failed.
+    examples and on hidden ones. Exit status 0: at least nine in ten of the built-in tasks passed, or your own task
+    did, and nothing failed.
 
     Device: the bundled models run on the CPU by default, because they are smaller than what a GPU's driver takes for
     itself; with --models for all three, or with --vram, the default is auto (the first GPU, else the CPU).

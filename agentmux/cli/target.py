@@ -13,7 +13,7 @@ from typing import Any
 
 from agentmux.agent import resolve
 from agentmux.cli.command import UsageProblem
-from agentmux.errors import AgentmuxError, ConfigError
+from agentmux.errors import AgentmuxError, ConfigError, said
 
 
 class UserCodeFailed(AgentmuxError):
@@ -133,12 +133,12 @@ def _runnable(module: ModuleType, name: str, place: str) -> Any:
 
 def describe(error: BaseException) -> str:
     """``TypeName: message (file.py:12, in function)``: the innermost place outside of agentmux and Python itself."""
-    said = " ".join(str(error).split())
+    text = " ".join(said(error).split()) if str(error) else ""
     kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{kind}: {error.msg} ({error.filename}:{error.lineno})"
     place = _place(error)
-    return (f"{kind}: {said}" if said else kind) + (f" ({place})" if place else "")
+    return (f"{kind}: {text}" if text else kind) + (f" ({place})" if place else "")
 
 
 def is_from_user_code(error: BaseException) -> bool:

@@ -35,12 +35,14 @@ from agentmux.engine.base import (
     TurnStarted,
     TurnStats,
 )
-from agentmux.errors import ConfigError, EngineError, from_code
+from agentmux.errors import ConfigError, EngineError, RequestInvalid, from_code
 from agentmux.sampling import SamplingParams
 
 LLAMA_CPP_PYTHON_VERSION = "0.3.36"
 """The extension is compiled against this version's headers; structures change between versions."""
 
+_SHOWN_CHARACTERS = 80
+"""Of a value in an error."""
 _FIELDS_OF_TURN_STATS = tuple(TurnStats.__dataclass_fields__)
 _FIELDS_OF_FOOTPRINT = tuple(f for f in Footprint.__dataclass_fields__ if f not in ("unit_bytes", "chat_template"))
 _FIELDS_OF_ENGINE_STATS = tuple(f for f in EngineStats.__dataclass_fields__ if f != "models")
@@ -166,25 +168,37 @@ def _fields(native: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _native_request(request: TurnRequest) -> _native.TurnRequest:
+    """Raises RequestInvalid for values that the engine's own types have no room for."""
+    is_text = isinstance(request.prompt, str)
+    given = {
+        "is_text": is_text,
+        "text" if is_text else "tokens": request.prompt if is_text else list(request.prompt),
+        "grammar": request.grammar or "",
+        "grammar_after": request.grammar_after or "",
+        "logprobs": -1 if request.logprobs is None else request.logprobs,
+        "stop": list(request.stop),
+        "session": request.session or "",
+        "fork": request.fork or "",
+    }
     native = _native.TurnRequest()
     for name in ("turn", "model", "max_tokens", "ignore_eos", "show_special"):
-        setattr(native, name, getattr(request, name))
-    native.is_text = isinstance(request.prompt, str)
-    if isinstance(request.prompt, str):
-        native.text = request.prompt
-    else:
-        native.tokens = list(request.prompt)
-    native.grammar = request.grammar or ""
-    native.grammar_after = request.grammar_after or ""
-    native.logprobs = -1 if request.logprobs is None else request.logprobs
-    native.stop = list(request.stop)
-    native.session = request.session or ""
-    native.fork = request.fork or ""
+        _set(native, name, getattr(request, name))
+    for name, value in given.items():
+        _set(native, name, value)
     sampling = _native.SamplingParams()
     for name in _FIELDS_OF_SAMPLING_PARAMS:
-        setattr(sampling, name, getattr(request.sampling, name))
+        _set(sampling, name, getattr(request.sampling, name))
     native.sampling = sampling
     return native
+
+
+def _set(native: Any, name: str, value: Any) -> None:
+    try:
+        setattr(native, name, value)
+    except (TypeError, ValueError, OverflowError) as error:  # also for half of a surrogate pair, which no text holds
+        shown = ascii(value)
+        shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+        raise RequestInvalid(f"{name}={shown} is nothing that a turn can be asked with") from error
 
 
 def _event(event: _native.Event) -> EngineEvent:

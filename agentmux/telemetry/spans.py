@@ -61,7 +61,8 @@ class _Run:
     caller: Context
     agents: dict[int, _Open] = field(default_factory=dict)
     turns: dict[int, _Open] = field(default_factory=dict)
-    tools: dict[str, _Open] = field(default_factory=dict)
+    tools: dict[int, _Open] = field(default_factory=dict)
+    """[identity of the call, which lives as long] Agents that ask the same make calls of the same id."""
 
 
 class Spans:
@@ -129,10 +130,10 @@ class Spans:
         name, attributes = conventions.tool_span(event.run, event.agent, event.call, self._content)
         opened = self._begin(run, event.span, name, attributes)
         opened.token = contexts.attach(trace.set_span_in_context(opened.span))
-        run.tools[event.call.id] = opened
+        run.tools[id(event.call)] = opened
 
     def _tool_ended(self, run: _Run, event: ToolReturned | ToolErrored) -> None:
-        if opened := run.tools.pop(event.call.id, None):
+        if opened := run.tools.pop(id(event.call), None):
             if isinstance(event, ToolReturned):
                 opened.span.set_attributes(conventions.tool_result(event.result, self._content))
             _end(opened, event.error if isinstance(event, ToolErrored) else None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmux import Agent, LimitExceeded, Limits, Run, Runtime, parallel, pipeline
+from agentmux import Agent, LimitExceeded, Limits, ModelSpec, Run, Runtime, parallel, pipeline
 from agentmux.testing import Answer, ScriptedEngine, settle
 
 
@@ -78,3 +78,24 @@ def test_generated_tokens_never_pass_the_limit(answers: list[int], limit: int) -
             assert mux.stats().active == 0
 
     asyncio.run(play())
+
+
+async def test_prompts_of_turns_at_the_same_time_do_not_pass_the_limit_together() -> None:
+    engine = ScriptedEngine({"m": lambda _: Answer("word", hold=True, prompt_tokens=55)})
+
+    class Brief(Agent):
+        model = "m"
+        max_tokens = 10
+
+    @pipeline
+    async def both(ctx: Run) -> list[Any]:
+        return await asyncio.gather(ctx.run(Brief, "x"), ctx.run(Brief, "y"), return_exceptions=True)
+
+    async with Runtime(models={"m": ModelSpec("m.gguf", slots=2)}, engine=engine) as mux:
+        task = asyncio.create_task(mux.run(both, limits=Limits(tokens=100)))
+        await settle()
+        engine.release()
+        result = await task
+    assert [type(one) for one in result.output] == [str, LimitExceeded]
+    assert "55 of which are used" in str(result.output[1])
+    assert result.usage.tokens <= 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -182,3 +182,26 @@ async def test_a_runtime_that_drains_takes_no_new_runs_and_ends_the_old_ones() -
         engine.release()
         assert (await run).output == "late"
         await draining
+
+
+async def test_a_session_that_is_asked_within_its_own_answer_is_refused_and_does_not_wait_for_ever() -> None:
+    class Echo(Agent):
+        """Says it again."""
+
+        model = "m"
+
+        async def run(self, ctx: Run, text: str) -> str:
+            return str(await ctx.session.ask(text))
+
+    class Deep(Echo):
+        """Asks itself."""
+
+        tools: ClassVar[Any] = ()
+
+    Deep.tools = (Deep,)
+    call = json.dumps({"tool": "Deep", "arguments": {"text": "again"}})
+    engine = ScriptedEngine({"m": lambda _: call})
+    async with Runtime(models=engine.models, engine=engine) as mux, asyncio.timeout(10):
+        with pytest.raises(ConfigError, match="Deep asks in its session while an answer in it is under way"):
+            await mux.run(Deep, "x")
+        assert mux.stats().active == 0

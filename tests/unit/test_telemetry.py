@@ -286,6 +286,25 @@ def test_tools_have_spans(
     )
 
 
+async def test_calls_that_a_pipeline_makes_at_the_same_time_have_a_span_each(
+    observed: Mux, exporter: InMemorySpanExporter
+) -> None:
+    @pipeline
+    async def work(ctx: Run) -> None:
+        both = asyncio.Barrier(3)
+
+        async def meet(n: int) -> None:
+            await both.wait()
+
+        await asyncio.gather(*(ctx.call(meet, n=n) for n in (1, 1, 2)))
+
+    async with observed(ScriptedEngine({})) as mux:
+        await mux.run(work)
+    spans = [span for span in exporter.get_finished_spans() if span.name == "execute_tool meet"]
+    assert len(spans) == 3
+    assert all(span.status.status_code is not StatusCode.ERROR for span in spans)
+
+
 def test_a_run_that_ends_ends_its_spans(tracer: trace.Tracer, exporter: InMemorySpanExporter) -> None:
     spans = Spans(tracer)
     for event in BEGIN[:2]:
