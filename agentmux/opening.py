@@ -28,7 +28,7 @@ from agentmux.scheduler import Policy, Scheduler
 from agentmux.threads import in_thread
 
 DAY_S = 86_400.0
-LATER_S = 0.001
+LATER_S = 0.005
 """Seconds in which a run's beginning and end are written, if nothing else is."""
 
 
