@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from pydantic_core import to_json
@@ -17,6 +17,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 RAISED = 2
 """In the column ``ok`` of a tool's outcome, beside 0 and 1; see ``RecordedTool.raised``."""
 _NUMBERS = tuple(field.name for field in fields(TurnNumbers))
+_AS_EVER = {field.name: field.default for field in fields(TurnNumbers) if field.default is not MISSING}
 
 
 def stored(text: str) -> str | bytes:
@@ -45,8 +46,9 @@ def restored_tokens(value: bytes) -> tuple[int, ...]:
 
 
 def stored_numbers(numbers: TurnNumbers) -> str:
-    """A JSON object."""
-    return to_json({name: getattr(numbers, name) for name in _NUMBERS}, inf_nan_mode="constants").decode()
+    """A JSON object of those that are not as ever."""
+    said = {name: value for name in _NUMBERS if (value := getattr(numbers, name)) != _AS_EVER.get(name)}
+    return to_json(said, inf_nan_mode="constants").decode()
 
 
 def restored_numbers(value: str) -> TurnNumbers:
