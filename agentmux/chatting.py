@@ -244,7 +244,11 @@ class _Talk:
         self._reply: ChatAnswer
         turn = services.turn(spec, self._run, CHAT, self._emit, 0)
         self._task = asyncio.create_task(services.complete(turn), name=f"agentmux chat {self._run}")
-        self._task.add_done_callback(lambda _: self._events.put_nowait(None))
+        self._task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: asyncio.Task[Completion]) -> None:
+        self._services.scheduler.forget_run(self._run)
+        self._events.put_nowait(None)
 
     def _emit(self, event: Event) -> None:
         self._events.put_nowait(event)
@@ -307,7 +311,6 @@ class _Talk:
             await asyncio.wait({self._task})
         if not self._task.cancelled():
             self._task.exception()  # it was raised by ``next``, or nobody wants to know any more
-        self._services.scheduler.forget_run(self._run)
 
 
 def _call_id() -> str:
