@@ -43,6 +43,7 @@ def _document(served: Served, stats: RuntimeStats, name: str) -> dict[str, Any]:
         "resident_share": round(now.resident_bytes / footprint.weight_bytes, 4) if footprint.weight_bytes else 1.0,
         "active": now.slots_active,
         "waiting": served.traffic.waiting(name) + now.slots_waiting,
+        "units": now.unit_states,
     }
     return {**head, "agentmux": state}
 
