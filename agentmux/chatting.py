@@ -63,7 +63,7 @@ class ChatRequest:
     """On or off, where the model's chat template has a switch for it; None: as the template has it."""
     priority: int = 0
     queue_wait_s: float | None = None
-    """Seconds to wait for admission at most."""
+    """Seconds to wait for admission at most; None: the runtime's limit."""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):

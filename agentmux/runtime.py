@@ -337,6 +337,8 @@ class Runtime:
 
         Raises what ``generate`` raises, and RequestInvalid for messages that the model's chat template refuses.
         """
+        if request.queue_wait_s is None:
+            request = replace(request, queue_wait_s=self._config.limits.queue_wait_s)
         return converse(self._opened().services, request)
 
     async def vocabulary(self, model: str) -> Sequence[bytes]:

@@ -45,6 +45,8 @@ class Live:
         self.events: list[Event] = []
         self.mux: Runtime
         self.port = 0
+        self._clients: list[OpenAI] = []
+        self._http = httpx.Client(timeout=WAIT_S)
 
     def __enter__(self) -> Live:
         self._thread.start()
@@ -56,6 +58,8 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(WAIT_S)
+        for client in (self._http, *self._clients):
+            client.close()
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -105,17 +109,19 @@ class Live:
 
     def openai(self, key: str = "none", **more: Any) -> OpenAI:
         """The official client, which is not to try again."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=WAIT_S, **more)
+        client = OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=WAIT_S, **more)
+        self._clients.append(client)
+        return client
 
     def post(self, path: str, document: Any, **more: Any) -> httpx.Response:
         """A request of any shape: bytes as they are, else JSON."""
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         headers = {"content-type": "application/json", **more.pop("headers", {})}
-        return httpx.post(f"{self.url}{path}", content=content, headers=headers, timeout=WAIT_S, **more)
+        return self._http.post(f"{self.url}{path}", content=content, headers=headers, **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         """A GET."""
-        return httpx.get(f"{self.url}{path}", timeout=WAIT_S, **more)
+        return self._http.get(f"{self.url}{path}", **more)
 
     def raw(self) -> socket.socket:
         """A connection, to be written to byte by byte."""
