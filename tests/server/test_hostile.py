@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from agentmux import Runtime
-from agentmux.server import ServerSettings
+from agentmux.server import ServerSettings, listen
 from agentmux.testing import Answer, ScriptedEngine
 from tests.server.live import Live, chat, code_of, read_all
 
@@ -242,3 +243,11 @@ def test_a_request_has_an_id(strict: Live) -> None:
     made = [strict.get("/health", headers={"x-request-id": "a b"}).headers["x-request-id"] for _ in range(2)]
     assert len({*made}) == 2
     assert all(one.startswith("req_") for one in made)
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with listen(ServerSettings(port=0)) as listening, socket.create_connection(listening.getsockname()) as client:
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # by which asyncio sets TCP_NODELAY
+            assert client.getpeername() == listening.getsockname()
