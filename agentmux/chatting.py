@@ -128,7 +128,7 @@ class Declared:
 def _canonical(schema: Mapping[str, Any]) -> str:
     """The order of members is kept: it is the order in which they are generated."""
     try:
-        return json.dumps(schema)
+        return json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestInvalid(f"the schema is no JSON: {error}") from error
 

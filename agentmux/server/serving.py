@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import h11
 import uvicorn
@@ -43,7 +42,7 @@ async def serve(
     Cancelled, it returns if all of them had ended within ``settings.drain_s``; else it cuts them off and raises
     CancelledError.
     """
-    config = uvicorn.Config(
+    config = _Config(
         app,
         http=_Protocol,
         ws="none",
@@ -54,6 +53,7 @@ async def serve(
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
+    config.head_s = settings.head_s
     server = _Server(config, on_ready)
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="agentmux server")
     try:
@@ -65,6 +65,13 @@ async def serve(
         await serving
         if loop.time() - began_s >= settings.drain_s:
             raise
+
+
+class _Config(uvicorn.Config):
+    """With what only agentmux knows."""
+
+    head_s: float
+    """Seconds in which a request's head must have come."""
 
 
 class _Server(uvicorn.Server):
@@ -86,25 +93,62 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Tells what is no HTTP in the same form as all other errors."""
+    """Tells what is no HTTP in the same form as all other errors, and does not wait for a request's head for ever."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """As ever; the first request's head must come in time."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """As ever; a further request's head must come in time, too."""
+        if self._is_between and self._head_timer is None:
+            self._await_head()
+        super().data_received(data)
+        if not self._is_between:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As ever."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        assert isinstance(self.config, _Config)
+        self._head_timer = self.loop.call_later(self.config.head_s, self._on_late_head)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_late_head(self) -> None:
+        self._head_timer = None
+        if self.conn.trailing_data[0]:
+            self._refuse(Problem(408, "the request's head did not come in time", code="timeout"), b"Request Timeout")
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """A response to what could not be read, and the connection's end."""
         problem = Problem(400, f"no HTTP request that can be read: {msg}", code="invalid_http")
-        body = problem.response().body
+        self._refuse(problem, b"Bad Request")
+
+    def _refuse(self, problem: Problem, reason: bytes) -> None:
+        body = bytes(problem.response().body)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        for event in (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=bytes(body)),
-            h11.EndOfMessage(),
-        ):
-            self._write(self.conn.send(event))
+        response = h11.Response(status_code=problem.status, headers=headers, reason=reason)
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-
-    def _write(self, output: Any) -> None:
-        if output:
-            self.transport.write(output)

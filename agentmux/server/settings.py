@@ -23,6 +23,8 @@ class ServerSettings:
     """Of one conversation."""
     max_choices: int = 16
     """``n`` at most."""
+    head_s: float = 30.0
+    """Seconds in which a request's line and headers must have come; as long may a connection be silent at first."""
     body_s: float = 30.0
     """Seconds in which a request's body must have come."""
     drain_s: float = 30.0

@@ -21,7 +21,9 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: 
 def strict() -> Iterator[Live]:
     """A server with narrow limits, whose model says the same to everybody."""
     engine = ScriptedEngine({"m": lambda request: Answer("yes")}, strict=False)
-    settings = ServerSettings(port=0, max_body_bytes=20_000, max_headers=40, max_messages=5, body_s=0.2, max_choices=4)
+    settings = ServerSettings(
+        port=0, max_body_bytes=20_000, max_headers=40, max_messages=5, head_s=0.2, body_s=0.2, max_choices=4
+    )
     with Live(
         lambda observers: Runtime(models=engine.models, engine=engine, config=False, observers=observers), settings
     ) as server:
@@ -187,6 +189,27 @@ def test_a_large_body_that_does_not_say_so(strict: Live) -> None:
 def test_a_body_that_does_not_come(strict: Live) -> None:
     with strict.raw() as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        assert answer_of(connection) == 408
+
+
+def test_a_head_that_does_not_come(strict: Live) -> None:
+    with strict.raw() as connection:
+        connection.sendall(b"GET /v1/models HT")
+        assert answer_of(connection) == 408
+
+
+def test_a_connection_that_says_nothing_is_closed(strict: Live) -> None:
+    with strict.raw() as connection:
+        assert read_all(connection) == b""
+
+
+def test_a_second_head_that_does_not_come(strict: Live) -> None:
+    with strict.raw() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        got = b""
+        while b"}" not in got:
+            got += connection.recv(65536)
+        connection.sendall(b"GET /v1/models HT")
         assert answer_of(connection) == 408
 
 
