@@ -33,6 +33,9 @@ from agentmux.turn import TurnSpec
 CHAT = "chat"
 """The agent's name that events of these turns have."""
 ANY_TEXT = OutputSchema(adapter=None)
+MAX_GRAMMAR_CHARACTERS = 200_000
+"""llama.cpp takes seconds to read larger ones, and everything waits for it. Members that may be left out cost most:
+the grammar grows with the square of their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +153,22 @@ def _output(text: str) -> OutputSchema:
 
 def _grammar(what: str, schema: Mapping[str, Any]) -> str:
     try:
-        return schema_to_gbnf(schema)
+        grammar = schema_to_gbnf(schema)
     except UnsupportedSchema as error:
         raise RequestInvalid(f"{what} cannot be generated: {error}") from error
     # A schema from anywhere may hold values of any kind in any place.
     except Exception as error:
         raise RequestInvalid(f"{what} is no JSON schema: {type(error).__name__}: {error}") from error
+    _check_size(what, grammar)
+    return grammar
+
+
+def _check_size(what: str, grammar: str) -> None:
+    if len(grammar) > MAX_GRAMMAR_CHARACTERS:
+        raise RequestInvalid(
+            f"{what} would take a grammar of {len(grammar)} characters, {MAX_GRAMMAR_CHARACTERS} are the limit; "
+            "have fewer members that may be left out, or fewer values to choose from"
+        )
 
 
 async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
@@ -190,6 +203,8 @@ def planned(services: Services, footprint: Footprint, request: ChatRequest) -> t
         )
     except (ConfigError, UnsupportedSchema) as error:
         raise RequestInvalid(str(error)) from error
+    if plan.grammar is not None:
+        _check_size("tools and schema together", plan.grammar)
     spec = TurnSpec(
         model=request.model,
         prompt=prompt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -27,7 +28,8 @@ async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
     served.known(body.model)
-    asked = chat_of(body, served.settings, served.declared)
+    # In a thread: grammars of large schemas take a while, and others must not wait for them.
+    asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
     if published := served.published.get(body.model):
         prompt = _prompt_for(published, asked)

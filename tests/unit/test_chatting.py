@@ -17,6 +17,7 @@ from agentmux.config import Limits
 from agentmux.errors import EngineError, QueueTimeout, RequestInvalid
 from agentmux.messages import Event, Message, ToolCall, TurnCancelled, TurnCompleted
 from agentmux.testing import Answer, Failure, ScriptedEngine, settle
+from agentmux.tools import Tool
 
 HELLO = (Message("user", "hello"),)
 ADD = Declared().tool("add", "", {"properties": {"a": {"type": "integer"}}})
@@ -194,3 +195,21 @@ def test_equal_schemas_are_made_once() -> None:
     assert declared.output({"type": "object"}) is declared.output({"type": "object"})
     assert declared.tool("f", "", {}) is declared.tool("f", "", {"type": "object"})
     assert declared.tool("f", "", {}) is not declared.tool("g", "", {})
+
+
+def test_grammars_that_would_hold_up_the_engine_are_refused() -> None:
+    with pytest.raises(RequestInvalid, match="fewer members that may be left out"):
+        Declared().output({"properties": {f"p{number}": {"type": "integer"} for number in range(300)}})
+    Declared().output({"properties": {f"p{number}": {"type": "integer"} for number in range(50)}})
+
+
+async def test_grammars_count_together() -> None:
+    def tool(number: int) -> Tool:
+        values = [f"{number} {value}" for value in range(9000)]
+        return Declared().tool(f"f{number}", "", {"properties": {"x": {"enum": values}}})
+
+    tools = tuple(tool(number) for number in range(3))
+    engine = ScriptedEngine({"m": []})
+    async with Runtime(models=engine.models, engine=engine, config=False) as mux:
+        with pytest.raises(RequestInvalid, match="together"):
+            await anext(mux.chat(request(tools=tools)))
