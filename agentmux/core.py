@@ -99,7 +99,7 @@ class Core:
         elif isinstance(event, PrefillProgress):
             turn.progress(event.done_tokens, event.total_tokens)
         elif isinstance(event, TextDelta):
-            turn.stream(event.text)
+            turn.stream(event.text, event.logprobs)
         elif isinstance(event, TurnFinished):
             self.scheduler.end(turn, None if event.reason == "cancelled" else _completion(turn, event))
         elif isinstance(event, TurnFailed):
@@ -189,4 +189,4 @@ def _completion(turn: Turn, event: TurnFinished) -> Completion:
         uploaded_bytes=stats.uploaded_bytes,
         switched=stats.switched,
     )
-    return Completion(event.text, event.tokens, event.reason, numbers)
+    return Completion(event.text, event.tokens, event.reason, numbers, event.logprobs)

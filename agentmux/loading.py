@@ -10,7 +10,7 @@ from agentmux.config import ModelSpec
 from agentmux.engine.base import Engine, Footprint, LoadSpec
 from agentmux.errors import EngineError
 from agentmux.log import get_logger
-from agentmux.models import expanded
+from agentmux.models import expanded, known
 from agentmux.threads import finished, in_thread
 
 
@@ -35,6 +35,9 @@ class LoadedModels:
         """[name] measured sizes."""
         self.without_system = set[str]()
         """Names of models that are not to be shown system messages."""
+        self.paths: dict[str, str] = {}
+        """[name] the file that it was loaded from."""
+        self._vocabularies: dict[str, tuple[bytes, ...]] = {}
 
     async def loaded(self, name: str) -> Footprint:
         """The footprint of a model, which is loaded first if it is not there yet; others wait until that is done.
@@ -77,7 +80,23 @@ class LoadedModels:
             sizes = self._engine.stats()
             self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
             self.footprints[name] = footprint
+            self.paths[name] = load.path
             if not spec.system_messages:
                 self.without_system.add(name)
             self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
             return footprint
+
+    async def vocabulary(self, name: str) -> tuple[bytes, ...]:
+        """[token id] its bytes; read when first asked. Raises ModelNotFound for a model that is not loaded, EngineError
+        where it cannot be read."""
+        path = self.paths[known(name, self.paths)]
+        if name not in self._vocabularies:
+            self._vocabularies[name] = await in_thread(_token_bytes, path)
+        return self._vocabularies[name]
+
+
+def _token_bytes(path: str) -> tuple[bytes, ...]:
+    # Here, not at the top: it loads the native library, which a plain `import agentmux` must not.
+    from agentmux.engine.vocabulary import token_bytes
+
+    return token_bytes(path)

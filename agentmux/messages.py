@@ -84,6 +84,16 @@ class TurnNumbers:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely the model found a token, as natural logarithms of probabilities."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """(token, its log-probability) of the likeliest tokens, likeliest first; as many as asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The answer to one model call. ``text`` and ``tokens`` leave out stop texts and the end token."""
 
@@ -92,6 +102,8 @@ class Completion:
     finish_reason: str
     """``stop`` or ``length``."""
     stats: TurnNumbers
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """[tokens] if they were asked for, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +214,8 @@ class TextStreamed:
     span: int
     turn: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """[token that makes up the text] if they were asked for, else empty."""
 
 
 @dataclass(frozen=True, slots=True)

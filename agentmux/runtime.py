@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun
+from agentmux.chatting import ChatEvent, ChatRequest, converse
 from agentmux.clock import Clock
 from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
 from agentmux.core import Core
-from agentmux.engine.base import (
-    Engine,
-    EngineStats,
-    Footprint,
-)
+from agentmux.engine.base import Engine, Footprint
 from agentmux.errors import EngineError
 from agentmux.following import Asked, follow
 from agentmux.messages import (
@@ -29,35 +26,12 @@ from agentmux.messages import (
 from agentmux.models import bundled_models, known
 from agentmux.opening import Parts, open_core
 from agentmux.run import Approve, forget_quietly
+from agentmux.runtime_stats import RuntimeStats as RuntimeStats
 from agentmux.sampling import SamplingParams
 from agentmux.turn import TurnSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeStats:
-    """A snapshot; counters run from the runtime's start."""
-
-    queued: int
-    """Turns that wait for admission."""
-    active: int
-    """Turns in the engine."""
-    finished: int
-    cancelled: int
-    failed: int
-    engine: EngineStats
-
-    @property
-    def switches(self) -> int:
-        """Steps of another model than the step before."""
-        return self.engine.switches
-
-    @property
-    def bytes_paged(self) -> int:
-        """Bytes of weights uploaded to the device."""
-        return self.engine.uploaded_bytes
 
 
 class Runtime:
@@ -325,6 +299,22 @@ class Runtime:
             queue_wait_s=self._config.limits.queue_wait_s if queue_wait_s is None else queue_wait_s,
         )
         return await opened.services.complete(opened.services.turn(spec, "", "", lambda _: None, 0))
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """One turn of a conversation that the caller keeps, below the agents: chat template, tools that the caller
+        runs, structured output. Yields ChatStarted, ChatDelta as they come, and one ChatAnswer last.
+
+        Ending the iteration early, or cancelling it, cancels the turn in the engine; use ``contextlib.aclosing``.
+
+        Raises what ``generate`` raises, and RequestInvalid for messages that the model's chat template refuses.
+        """
+        if request.queue_wait_s is None:
+            request = replace(request, queue_wait_s=self._config.limits.queue_wait_s)
+        return converse(self._opened().services, request)
+
+    async def vocabulary(self, model: str) -> Sequence[bytes]:
+        """[token id] its bytes, special tokens too; read from the model's file when first asked. ModelNotFound."""
+        return await self._opened().models.vocabulary(model)
 
     async def drain(self) -> None:
         """Refuse new runs with EngineError from now on, and return once those under way have ended."""

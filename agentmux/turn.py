@@ -12,6 +12,7 @@ from agentmux.messages import (
     Event,
     PrefillProgressed,
     TextStreamed,
+    TokenLogprob,
     TurnAdmitted,
     TurnCancelled,
     TurnCompleted,
@@ -163,11 +164,11 @@ class Turn:
         self._prefilled = done_tokens
         self._emit(PrefillProgressed(self.run, self.agent, self.span, self.id, done_tokens, total_tokens))
 
-    def stream(self, text: str) -> None:
+    def stream(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
         """New text of its answer, which counts as one token: the engine reports each as soon as it makes text."""
         if text:
             self.computed_tokens += 1
-            self._emit(TextStreamed(self.run, self.agent, self.span, self.id, text))
+            self._emit(TextStreamed(self.run, self.agent, self.span, self.id, text, logprobs))
 
     def finish(self, completion: Completion) -> bool:
         """Its good end, or, if the answer could not be kept, its bad one. False, and no effect, if it had ended before;

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "demo": ("agentmux.cli.demo", "Let planner, coder and critic solve programming tasks."),
         "run": ("agentmux.cli.run", "Run an agent or pipeline of yours."),
         "chat": ("agentmux.cli.chat", "Talk with a model."),
+        "serve": ("agentmux.cli.serve", "Serve models and agents to clients of OpenAI's interface."),
         "models": ("agentmux.cli.models", "Models: register, fetch, list, remove, inspect them."),
         "runs": ("agentmux.cli.runs", "Recorded runs: list and show them, resume one, remove old ones."),
         "config": ("agentmux.cli.config", "Settings: which hold here, and what their file may have."),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from agentmux.errors import RequestInvalid
+from agentmux.messages import TokenLogprob as TokenLogprob
 from agentmux.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -186,16 +187,6 @@ class PrefillProgress:
     turn: int
     done_tokens: int
     total_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """How likely the model found a token, as natural logarithms of probabilities."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
-    """(token, its log-probability) of the likeliest tokens, likeliest first; as many as asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""``agentmux serve``: OpenAI's interface to the models, and to agents and pipelines of the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentmux.cli.command import UsageProblem
+from agentmux.cli.opening import DEVICE, NamedModels, open_runtime
+from agentmux.cli.options import Size
+from agentmux.cli.output import Output
+from agentmux.cli.signals import run_to_end
+from agentmux.cli.target import find_target
+from agentmux.config import ModelSpec
+from agentmux.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agentmux.server import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is served, and how."""
+
+    targets: tuple[Any, ...]
+    models: Mapping[str, ModelSpec] | None
+    server: ServerSettings
+    runtime: Mapping[str, Any]
+
+
+@click.command()
+@click.argument("targets", metavar="[MODULE:NAME]...", nargs=-1)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; other than loopback needs an API key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any that is free.")
+@click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Keys that clients may bring, one a line; also AGENTMUX_API_KEY.",
+)
+@click.option("--models", type=NamedModels(), help="name=file.gguf,... Default: the configuration's, the bundled ones.")
+@click.option("--vram", type=Size(), help="Budget for all models together, such as 8GiB. Default: what is free.")
+@DEVICE
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
+@click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")
+@click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(min=1),
+    default=30.0,
+    show_default=True,
+    help="Seconds that requests under way get when it is told to end.",
+)
+def serve(
+    targets: tuple[str, ...],
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    models: dict[str, ModelSpec] | None,
+    vram: int | None,
+    device: str | None,
+    threads: int | None,
+    queue_limit: int | None,
+    max_body: int | None,
+    drain_s: float,
+) -> None:
+    """Answer requests as OpenAI's interface does, at http://HOST:PORT/v1.
+
+    The models can be asked by their names. Each MODULE:NAME, an agent or pipeline as in agentmux run, is one more name;
+    it is run with the last message of the user.
+
+    SIGTERM and SIGINT end it: it takes no more requests, and those under way are answered first. The exit status is 0
+    if all of them were.
+    """
+    server_settings = _settings_class()
+    found = tuple(find_target(target, Path.cwd()).thing for target in targets)
+    more = {} if max_body is None else {"max_body_bytes": max_body}
+    try:
+        settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, **more)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from error
+    runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
+    run_to_end(_serve(Setting(found, models, settings, runtime), Output()))
+
+
+def _settings_class() -> type[ServerSettings]:
+    try:
+        from agentmux.server import ServerSettings
+    except ImportError as error:
+        raise ConfigError(f"agentmux serve needs more packages ({error.name}): pip install agentmux[server]") from error
+    return ServerSettings
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    """Keys of the file, and the environment's."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file else []
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if file and not keys:
+        raise UsageProblem(f"{file} has no API key")
+    if one := os.environ.get("AGENTMUX_API_KEY"):
+        keys.append(one)
+    return tuple(dict.fromkeys(keys))
+
+
+async def _serve(setting: Setting, output: Output) -> None:
+    from agentmux.server import Traffic, application, listen, serve
+
+    traffic, settings = Traffic(), setting.server
+    with listen(settings) as listening:
+        async with open_runtime(setting.models, observers=[traffic.observe], **setting.runtime) as mux:
+            app = application(mux, settings, traffic, setting.targets)
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            await serve(app, listening, settings, lambda: output.line(f"serving http://{shown}:{port}/v1"))

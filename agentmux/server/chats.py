@@ -1,0 +1,175 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from agentmux.chatting import ChatAnswer, ChatDelta
+from agentmux.messages import RunResult, TokenLogprob
+from agentmux.server.answers import DONE, EventStream, Told, begun, sse, token_document, told, usage_document, whole
+from agentmux.server.asked import Asked, chat_of
+from agentmux.server.problems import Problem, problem_of
+from agentmux.server.published import Published, run_published, text_of
+from agentmux.server.reading import document_of, unless_gone
+from agentmux.server.state import Served
+from agentmux.server.wire import ChatBody
+
+
+async def chat_completions(served: Served, request: Request) -> Response:
+    """An answer to a conversation, whole or as it comes."""
+    body = await document_of(request, ChatBody, served.settings)
+    served.known(body.model)
+    # In a thread: grammars of large schemas take a while, and others must not wait for them.
+    asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
+    if published := served.published.get(body.model):
+        prompt = _prompt_for(published, asked)
+        result = await unless_gone(request, run_published(served.mux, published, prompt))
+        if asked.stream:
+            return EventStream(_run_chunks(paper, result, asked))
+        return JSONResponse(_run_document(paper, result))
+    served.use_session(body.session)
+    vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
+    if not asked.stream:
+        answers = await unless_gone(request, whole(served.mux, asked.turns))
+        choices = [_choice(number, answer, vocabulary) for number, answer in enumerate(answers)]
+        usage = usage_document(answers, asked.count)
+        return JSONResponse(paper.document("chat.completion", choices, usage=usage))
+    events = told(served.mux, asked.turns)
+    first = await begun(request, events)
+    return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
+
+
+@dataclass(frozen=True, slots=True)
+class _Paper:
+    """What all documents of one answer begin with."""
+
+    id: str
+    created: int
+    model: str
+
+    def document(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**head, "choices": choices, **more}
+
+    def chunk(self, number: int, delta: dict[str, Any], ended: str | None = None, logprobs: Any = None) -> str:
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": ended}
+        return sse(self.document("chat.completion.chunk", [choice]))
+
+
+def _choice(number: int, answer: ChatAnswer, vocabulary: Sequence[bytes]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message |= {"content": answer.text.strip() or None, "tool_calls": _calls(answer)}
+    logprobs = _logprobs(answer.completion.logprobs, vocabulary)
+    return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": answer.finish_reason}
+
+
+def _calls(answer: ChatAnswer) -> list[dict[str, Any]]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in answer.tool_calls
+    ]
+
+
+def _logprobs(given: Sequence[TokenLogprob], vocabulary: Sequence[bytes]) -> dict[str, Any] | None:
+    """Of every token that was generated; those of reasoning and calls are among them."""
+    if not vocabulary:
+        return None
+    return {"content": [token_document(one, vocabulary) for one in given], "refusal": None}
+
+
+async def _chunks(
+    served: Served,
+    paper: _Paper,
+    first: Told,
+    events: AsyncGenerator[Told, None],
+    asked: Asked,
+    vocabulary: Sequence[bytes],
+) -> AsyncGenerator[str, None]:
+    answers: dict[int, ChatAnswer] = {}
+    for number in range(len(asked.turns)):
+        yield paper.chunk(number, {"role": "assistant", "content": ""})
+    async with aclosing(events):
+        try:
+            for text in _told_chunks(paper, first, answers, vocabulary):
+                yield text
+            async for one in events:
+                for text in _told_chunks(paper, one, answers, vocabulary):
+                    yield text
+        except Exception as error:
+            problem = problem_of(error)
+            served.traffic.refused(problem.code)
+            yield sse(problem.document)
+            return
+    if asked.include_usage:
+        whole_answers = [answers[number] for number in range(len(asked.turns))]
+        usage = usage_document(whole_answers, asked.count)
+        yield sse(paper.document("chat.completion.chunk", [], usage=usage))
+    yield DONE
+
+
+def _told_chunks(paper: _Paper, one: Told, answers: dict[int, ChatAnswer], vocabulary: Sequence[bytes]) -> list[str]:
+    number, event = one
+    if isinstance(event, ChatDelta):
+        return [paper.chunk(number, {"content": event.text}, logprobs=_logprobs(event.logprobs, vocabulary))]
+    if not isinstance(event, ChatAnswer):
+        return []
+    answers[number] = event
+    chunks = []
+    if event.reasoning:
+        chunks.append(paper.chunk(number, {"reasoning_content": event.reasoning}))
+    if event.tool_calls:
+        calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
+        chunks.append(paper.chunk(number, {"tool_calls": calls}))
+    return [*chunks, paper.chunk(number, {}, event.finish_reason)]
+
+
+def _prompt_for(published: Published, asked: Asked) -> str:
+    """The last message, if it is the user's. Raises Problem for what an agent of its own does not take."""
+    (turn, *more) = asked.turns
+    if more or turn.tools or turn.output.schema is not None or turn.logprobs is not None:
+        raise Problem(
+            400,
+            f"{published.name} is a whole {published.kind}, no model: it knows no n, tools, response_format, logprobs",
+            code="unsupported",
+        )
+    users = [message.content for message in turn.messages if message.role == "user"]
+    if not users:
+        raise Problem(400, f"{published.name} needs a message of the user", code="invalid_value", param="messages")
+    return users[-1]
+
+
+def _run_document(paper: _Paper, result: RunResult[Any]) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text_of(result.output), "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return paper.document("chat.completion", [choice], usage=_run_usage(result))
+
+
+async def _run_chunks(paper: _Paper, result: RunResult[Any], asked: Asked) -> AsyncGenerator[str, None]:
+    """In one piece: what an agent's model says on its way need not be the run's output."""
+    yield paper.chunk(0, {"role": "assistant", "content": text_of(result.output)})
+    yield paper.chunk(0, {}, "stop")
+    if asked.include_usage:
+        yield sse(paper.document("chat.completion.chunk", [], usage=_run_usage(result)))
+    yield DONE
+
+
+def _run_usage(result: RunResult[Any]) -> dict[str, Any]:
+    used = result.usage
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.generated_tokens,
+        "total_tokens": used.tokens,
+    }
