@@ -185,19 +185,18 @@ class _Converter:
             self._rule(f'{literal(name)} ":" {self._gap} {self._rule(self._visit(properties[name]))}') for name in names
         ]
 
-        def rest(start: int) -> str:
-            """What may follow once a member has been written; shared, so that its size stays linear."""
-            expression = ""
-            for i in reversed(range(start, len(names))):
-                mine = f'"," {self._gap} {members[i]}'
-                mine = mine if names[i] in required else f"({mine})?"
-                expression = f"{mine} {expression}".rstrip()
-            return expression
+        # [i] what may follow once a member before the ith has been written: a rule each, so that all of them together
+        # stay as long as the object is.
+        rest = [""] * (len(names) + 1)
+        for i in reversed(range(1, len(names))):
+            mine = f'"," {self._gap} {members[i]}'
+            mine = mine if names[i] in required else f"({mine})?"
+            rest[i] = self._rule(f"{mine} {rest[i + 1]}".rstrip())
 
         # Members keep their order. Each that all before it may be left out can be the first, and then needs no comma.
         first_required = next((i for i, name in enumerate(names) if name in required), None)
         last_start = len(names) - 1 if first_required is None else first_required
-        starts = " | ".join(f"{members[i]} {rest(i + 1)}".rstrip() for i in range(last_start + 1))
+        starts = " | ".join(f"{members[i]} {rest[i + 1]}".rstrip() for i in range(last_start + 1))
         optional = "?" if first_required is None else ""
         return f'"{{" {self._edge} ({starts}){optional} {self._edge} "}}"'
 
