@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from agentmux.agent import Agent
 from agentmux.config import Limits, RuntimeConfig
 from agentmux.errors import JournalError
 from agentmux.journal import Journal, RunRecord
+from agentmux.keys import new_id
 from agentmux.models import expanded
 from agentmux.targets import arguments_json, arguments_of, find, name_of
 
@@ -43,7 +43,7 @@ class DurableRuns:
     def begin(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Limits) -> RunRecord:
         """Write down that a run begins. Raises JournalError."""
         return self.journal.begin(
-            uuid.uuid4().hex,
+            new_id(),
             self._name(type(target) if isinstance(target, Agent) else target),
             arguments_json(args, kwargs) or NO_ARGUMENTS,
             self._settings,

@@ -1,13 +1,21 @@
-"""By what a durable run knows its steps again: digests of all that determines a step's outcome."""
+"""By what runs are known, and by what a durable one knows its steps again: digests of all that determines a step."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 
 from agentmux.sampling import SamplingParams
 from agentmux.turn import TurnSpec
 
 _SAMPLING = tuple(name for name in SamplingParams.__dataclass_fields__ if name != "logit_bias")
+
+
+def new_id() -> str:
+    """A run's id: eight hexadecimal digits of the second, by which runs are told apart at a glance and lie side by side
+    in the journal's index, and 24 that are random."""
+    return f"{int(time.time()):08x}{os.urandom(12).hex()}"
 
 
 def turn_key(spec: TurnSpec, agent: str) -> str:

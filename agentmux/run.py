@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import uuid
 from collections.abc import Awaitable, Callable, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from agentmux.engine.base import Footprint
 from agentmux.errors import AgentmuxError, EngineError, LimitExceeded, said
 from agentmux.journal import RecordedTurn, RunRecord
 from agentmux.journal.records import Ending
-from agentmux.keys import turn_key
+from agentmux.keys import new_id, turn_key
 from agentmux.log import binder, get_logger
 from agentmux.messages import (
     Completion,
@@ -130,7 +129,7 @@ class RunState:
         session: str | None = None,
         record: RunRecord | None = None,
     ) -> None:
-        self.id = record.id if record else uuid.uuid4().hex
+        self.id = record.id if record else new_id()
         self.services = services
         self.limits = limits
         self.session = session

@@ -94,10 +94,9 @@ class RunRecord:
         self._key = key
         self._n = key.attempt + 1
         self._on_end = on_end
-        earlier = earlier or Earlier()
-        self._past = earlier.past
-        self._conversations = earlier.conversations
-        self._totals = earlier.totals
+        self._past = earlier.past if earlier else None
+        self._conversations = earlier.conversations if earlier else Conversations()
+        self._totals = earlier.totals if earlier else Totals()
         self._rerun_in_doubt = rerun_in_doubt
         self._under_way: defaultdict[str, deque[int]] = defaultdict(deque)
         self._ended = False
@@ -105,7 +104,7 @@ class RunRecord:
     def turn(self, key: str) -> RecordedTurn | None:
         """The next recorded turn with this key, each of which is handed out once; None: it is to be computed."""
         self._check()
-        return self._past.turn(key)
+        return self._past.turn(key) if self._past else None
 
     def record_turn(self, key: str, turn: RecordedTurn, messages: tuple[Message, ...] = ()) -> None:
         """Write down a turn that is complete.
@@ -144,12 +143,12 @@ class RunRecord:
         ``idempotent`` or the run was resumed with ``rerun_in_doubt``.
         """
         self._check()
-        return self._past.tool(self.id, key, idempotent or self._rerun_in_doubt)
+        return None if self._past is None else self._past.tool(self.id, key, idempotent or self._rerun_in_doubt)
 
     def tool_started(self, key: str, agent: str, call: ToolCall) -> None:
         """Write down that a tool is about to run; to be called before it does."""
         self._check()
-        n, replaced = self._n, self._past.replaces(key)
+        n, replaced = self._n, self._past.replaces(key) if self._past else None
         columns = (n, key, agent, *_columns(call), replaced, time.time())
         self._write(lambda: (_TOOL, (self._number(), *columns)))
         self._n += 1
