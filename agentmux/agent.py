@@ -132,7 +132,8 @@ class Run(ABC):
 
     @abstractmethod
     async def call(self, tool: Any, /, **arguments: Any) -> Any:
-        """Run a tool as a step of the run: counted, reported, and in a durable run not repeated when it is resumed.
+        """Run a tool as a step of the run: counted, reported, and in a durable run not repeated when it is resumed. It
+        is the program that calls it, so nobody is asked for approval.
 
         Returns what the tool returns, in a resumed run as JSON brings it back. Raises what it raises, and ToolInDoubt.
         """
