@@ -17,8 +17,8 @@ from types import MappingProxyType
 
 import click
 
+from agentmux.cli.interrupt import INTERRUPTED, end_on_the_spot
 from agentmux.cli.logs import LEVELS, configure_logs
-from agentmux.cli.main import INTERRUPTED, end_on_the_spot
 from agentmux.cli.output import OutputClosed
 from agentmux.cli.signals import Stopped
 from agentmux.errors import AgentmuxError, ConfigError

@@ -6,12 +6,11 @@ not load what ``agentmux demo`` does.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
-INTERRUPTED = 128 + signal.SIGINT
+from agentmux.cli.interrupt import end_on_the_spot
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,9 +29,3 @@ def run(arguments: Sequence[str]) -> int:
     from agentmux.cli.command import execute
 
     return execute(arguments)
-
-
-def end_on_the_spot(number: int, frame: object) -> None:
-    """Ctrl-C while modules are loaded: nothing has begun yet, and an exception in an import may be swallowed."""
-    os.write(2, b"agentmux: interrupted\n")
-    os._exit(INTERRUPTED)
