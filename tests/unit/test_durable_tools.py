@@ -191,7 +191,7 @@ async def test_a_cancelled_tool_is_told_of_once() -> None:
     assert [type(event) for event in events if isinstance(event, ToolCalled | ToolErrored)] == [ToolCalled, ToolErrored]
 
 
-@pytest.mark.parametrize("argument", [object(), "\ud800", b"\xff"], ids=repr)
+@pytest.mark.parametrize("argument", [object(), "\ud800", b"\xff"], ids=["object", "half a character", "bytes"])
 async def test_arguments_that_are_no_json_are_refused_in_one_line(argument: object) -> None:
     def show(text: str) -> str:
         return text
