@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,7 +52,8 @@ async def open_core(config: RuntimeConfig, parts: Parts) -> Core:
         # Both appended in the thread: if this task is cancelled meanwhile, they still have to be closed.
         await in_thread(lambda: opened.append(_durable(config.journal, config)))
         if opened[0] is not None:
-            opened[0].journal.write_later(functools.partial(asyncio.get_running_loop().call_later, LATER_S))
+            clock = parts.clock or LoopClock()
+            opened[0].journal.write_later(lambda settle: clock.call_at(clock.now() + LATER_S, settle))
         if not engines:
             await in_thread(lambda: engines.append(native_engine(config)))
         return await _loaded(config, parts, engines[0], opened[0])

@@ -27,7 +27,7 @@ from agentmux import (
 )
 from agentmux.engine.base import EngineEvent, TurnRequest
 from agentmux.journal import Journal
-from agentmux.testing import Answer, Failure, ScriptedEngine, Step, settle
+from agentmux.testing import Answer, Failure, FakeClock, ScriptedEngine, Step, settle
 from agentmux.turn import Turn
 
 
@@ -74,7 +74,8 @@ async def test_a_run_that_is_cancelled_as_it_ends_is_written_down_and_forgotten(
     left: list[asyncio.Task[Any]] = []
     engine = Deaf({"m": hold})
     events = list[Event]()
-    async with runtime(engine, journal=tmp_path / "journal.db", observers=[events.append]) as mux:
+    clock = FakeClock()
+    async with runtime(engine, journal=tmp_path / "journal.db", observers=[events.append], clock=clock) as mux:
         task = asyncio.create_task(mux.run(careless))
         await settle(60)  # the function has returned; the turn that it left behind is waited for
         assert not task.done()
@@ -82,6 +83,7 @@ async def test_a_run_that_is_cancelled_as_it_ends_is_written_down_and_forgotten(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert isinstance(events[-1], RunErrored)
+        clock.advance(1)
         with Journal.open(tmp_path / "journal.db") as journal:
             assert journal.runs()[0].status == "cancelled"
         assert len(engine.forgotten) == 1
@@ -105,9 +107,9 @@ async def test_an_output_that_is_no_json_is_written_down_all_the_same(tmp_path: 
     async with runtime(engine, journal=tmp_path / "journal.db") as mux:
         result = await mux.run(odd_output)
         assert result.output is outputs[odd]
-        with Journal.open(tmp_path / "journal.db") as journal:
-            assert journal.runs()[0].status == "finished"
-            assert journal.show(result.run).output
+    with Journal.open(tmp_path / "journal.db") as journal:
+        assert journal.runs()[0].status == "finished"
+        assert journal.show(result.run).output
 
 
 async def test_a_task_left_behind_that_waits_for_room_gets_no_turn_when_the_run_has_ended() -> None:
@@ -160,7 +162,7 @@ async def test_what_an_engine_failed_of_stays_visible() -> None:
 
 
 async def test_an_event_that_cannot_be_dealt_with_ends_its_turn_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stream(self: Turn, text: str) -> None:
+    def stream(self: Turn, text: str, *_: object) -> None:
         if "bad" in text:
             raise ZeroDivisionError("oh")
 
@@ -228,8 +230,8 @@ async def test_a_group_of_errors_says_what_the_first_of_them_is(tmp_path: Path) 
     async with runtime(engine, journal=tmp_path / "journal.db", observers=[events.append]) as mux:
         with pytest.raises(ExceptionGroup):
             await mux.run(together)
-        with Journal.open(tmp_path / "journal.db") as journal:
-            noted = journal.runs()[0].error
+    with Journal.open(tmp_path / "journal.db") as journal:
+        noted = journal.runs()[0].error
     assert isinstance(events[-1], RunErrored)
     assert noted == events[-1].error
     assert noted.endswith("(1 sub-exception): EngineError: the disk fell off")
