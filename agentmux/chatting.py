@@ -34,8 +34,7 @@ CHAT = "chat"
 """The agent's name that events of these turns have."""
 ANY_TEXT = OutputSchema(adapter=None)
 MAX_GRAMMAR_CHARACTERS = 200_000
-"""llama.cpp takes seconds to read larger ones, and everything waits for it. Members that may be left out cost most:
-the grammar grows with the square of their number."""
+"""llama.cpp takes seconds to read larger ones, and everything waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def _check_size(what: str, grammar: str) -> None:
     if len(grammar) > MAX_GRAMMAR_CHARACTERS:
         raise RequestInvalid(
             f"{what} would take a grammar of {len(grammar)} characters, {MAX_GRAMMAR_CHARACTERS} are the limit; "
-            "have fewer members that may be left out, or fewer values to choose from"
+            "have fewer members, or fewer values to choose from"
         )
 
 

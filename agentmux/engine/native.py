@@ -62,20 +62,8 @@ class NativeEngine:
         for name in ("device_bytes", "arena_bytes", "host_bytes", "contexts", "threads", "link_bytes_per_s"):
             if (value := getattr(config, name)) is not None and value < 0:
                 raise ConfigError(f"{name} is {value}; it must not be negative")
-        native = _native.EngineConfig()
-        native.device = config.device
-        native.device_bytes = config.device_bytes or 0
-        native.arena_bytes = config.arena_bytes or 0
-        native.host_bytes = config.host_bytes or 0
-        native.contexts = config.contexts or 0
-        native.oversize = getattr(_native.Oversize, config.oversize)
-        native.threads = config.threads or 0
-        native.link_bytes_per_s = config.link_bytes_per_s or 0
-        native.debug_poison = config.debug_poison
-        native.debug_hash_logits = config.debug_hash_logits
-        native.vet = str(Path(_native.__file__).with_name("agentmux-vet"))
         with _translated():
-            self._engine = _native.Engine(native)
+            self._engine = _native.Engine(_native_config(config))
 
     def load(self, spec: LoadSpec) -> Footprint:
         """See ``Engine.load``."""
@@ -165,6 +153,23 @@ def _translated() -> Iterator[None]:
 
 def _fields(native: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(native, name) for name in names}
+
+
+def _native_config(config: EngineConfig) -> _native.EngineConfig:
+    # In a function of its own: where the engine cannot be made, the error's traceback would keep it until the end.
+    native = _native.EngineConfig()
+    native.device = config.device
+    native.device_bytes = config.device_bytes or 0
+    native.arena_bytes = config.arena_bytes or 0
+    native.host_bytes = config.host_bytes or 0
+    native.contexts = config.contexts or 0
+    native.oversize = getattr(_native.Oversize, config.oversize)
+    native.threads = config.threads or 0
+    native.link_bytes_per_s = config.link_bytes_per_s or 0
+    native.debug_poison = config.debug_poison
+    native.debug_hash_logits = config.debug_hash_logits
+    native.vet = str(Path(_native.__file__).with_name("agentmux-vet"))
+    return native
 
 
 def _native_request(request: TurnRequest) -> _native.TurnRequest:
