@@ -25,7 +25,7 @@ WAIT_S = 60.0
 def environment(**changes: str) -> dict[str, str]:
     """This process's, for the CPU, with changes."""
     kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    return {**kept, "AGENTMUX_DEVICE": "cpu", "TERM": "xterm-256color", **changes}
+    return {**kept, "AGENTMUX_DEVICE": "cpu", "AGENTMUX_THREADS": "1", "TERM": "xterm-256color", **changes}
 
 
 def agentmux(
