@@ -26,6 +26,10 @@ NAMELESS = "<"
 """In the name of a target that no module holds under a name, such as one that was made within a function."""
 
 
+class NoModule(ConfigError):
+    """There is no such module or file; as opposed to what a module itself raises while it is imported."""
+
+
 def name_of(target: Any) -> str:
     """The name by which ``find`` finds ``target`` again; with ``NAMELESS`` in it where nothing does."""
     held = type(target) if isinstance(target, Agent) else target
@@ -71,18 +75,19 @@ def find(name: str) -> Any:
 
 
 def module_of(where: str) -> ModuleType:
-    """The module of this name, or of this file. Raises ConfigError if there is none."""
+    """The module of this name, or of this file. Raises NoModule if there is none."""
     if where.endswith(".py"):
-        return _file_module(Path(where).absolute())
+        return file_module(Path(where).absolute())
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
         if error.name is not None and (where == error.name or where.startswith(error.name + ".")):
-            raise ConfigError(f"no module named {where!r} can be imported from here") from error
+            raise NoModule(f"no module named {error.name!r}, neither in this folder nor installed") from error
         raise
 
 
-def _file_module(path: Path) -> ModuleType:
+def file_module(path: Path) -> ModuleType:
+    """The module in this file, by its absolute path; executed once. Raises NoModule if there is none."""
     main = sys.modules.get("__main__")
     if main is not None and getattr(main, "__file__", None) and Path(str(main.__file__)).absolute() == path:
         return main
@@ -90,10 +95,10 @@ def _file_module(path: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}")
+        raise NoModule(f"there is no file {path}")
     specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None
-    assert specification.loader is not None
+    if specification is None or specification.loader is None:
+        raise NoModule(f"{path} is no Python file")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # dataclasses and pydantic look their annotations up there
     folder = str(path.parent)

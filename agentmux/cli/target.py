@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 import traceback
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 from agentmux.agent import resolve
 from agentmux.cli.command import UsageProblem
 from agentmux.errors import AgentmuxError, ConfigError, said
+from agentmux.targets import NoModule, file_module, module_of
 
 
 class UserCodeFailed(AgentmuxError):
@@ -46,41 +45,23 @@ def find_target(text: str, folder: Path) -> Target:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     is_file = place.endswith(".py") or "/" in place
-    module = _from_file(folder / place, place) if is_file else _import(place)
+    module = _module(place, (folder / place).resolve() if is_file else None)
     where = str(Path(module.__file__ or place).resolve()) if is_file else place
     name = name or _only_name(module, place)
     return Target(_runnable(module, name, place), f"{where}:{name}")
 
 
-def _from_file(path: Path, shown: str) -> ModuleType:
-    if not path.is_file():
-        raise UsageProblem(f"no file {shown}")
-    # Its path is its name: a recorded run then has it as its target, and no module of that name is in the way.
-    name = str(path.resolve())
-    spec = importlib.util.spec_from_file_location(name, name)
-    if spec is None or spec.loader is None:
-        raise UsageProblem(f"{shown} is no Python file")
-    if str(path.resolve().parent) not in sys.path:
-        sys.path.insert(0, str(path.resolve().parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def _module(place: str, path: Path | None) -> ModuleType:
+    """The module of this name, or in this file."""
     try:
-        spec.loader.exec_module(module)
+        return module_of(place) if path is None else file_module(path)
+    except NoModule as error:
+        missing = path is not None and not path.is_file()
+        raise UsageProblem(f"no file {place}" if missing else str(error)) from error
     except (Exception, SystemExit) as error:
-        raise UserCodeFailed(describe(error)) from error
-    return module
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise UsageProblem(f"no module named {error.name!r}, neither in this folder nor installed") from error
-        raise UserCodeFailed(describe(error)) from error
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ValueError | TypeError) and not all(part.isidentifier() for part in name.split(".")):
-            raise UsageProblem(f"{name!r} is no module's name") from error
+        odd = path is None and not all(part.isidentifier() for part in place.split("."))
+        if odd and isinstance(error, ValueError | TypeError):
+            raise UsageProblem(f"{place!r} is no module's name") from error
         raise UserCodeFailed(describe(error)) from error
 
 
