@@ -157,13 +157,18 @@ def from_code(code: str, message: str, numbers: Mapping[str, float] | None = Non
     return _BY_CODE.get(code, EngineError)(message, **dict(numbers or {}))
 
 
+def first_of(error: BaseException) -> BaseException:
+    """The first error of a group, which is how a TaskGroup reports; any other error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def said(error: BaseException) -> str:
     """What an error says; its class where it says nothing. A group of errors, as a TaskGroup raises it, says only how
     many they are: then also what the first of them says."""
     text = str(error) or type(error).__name__
-    first: BaseException = error
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = first_of(error)
     return text if first is error else f"{text}: {type(first).__name__}: {first}"
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentmux.agent import Run
-from agentmux.errors import AgentmuxError, ConfigError, ToolError
+from agentmux.errors import AgentmuxError, ConfigError, ToolError, first_of
 from agentmux.journal import RecordedTool
 from agentmux.keys import tool_key
 from agentmux.messages import ToolCall, ToolCalled, ToolErrored, ToolReturned
@@ -77,7 +77,7 @@ class Toolbox:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(call)) for call in calls]
         except BaseExceptionGroup as errors:
-            raise _first(errors)  # noqa: B904  # it has a cause of its own
+            raise first_of(errors)  # noqa: B904  # it has a cause of its own
         outcomes = [task.result() for task in tasks]
         for outcome in outcomes:
             self._note(outcome)
@@ -154,11 +154,11 @@ def recorded(state: RunState, place: Place, tool: Tool, call: ToolCall) -> Ran |
     if state.record is None:
         return None
     key = tool_key(call.name, call.arguments, place.agent)
-    while (outcome := state.record.tool(key, tool.idempotent or tool.is_agent)) is not None:
-        if not outcome.raised:  # what raised is tried again
-            state.count_tool_call()
-            return _replayed(state, place, tool, call, outcome)
-    return None
+    outcome = state.record.tool(key, tool.idempotent or tool.is_agent)
+    if outcome is None:
+        return None
+    state.count_tool_call()
+    return _replayed(state, place, call, outcome)
 
 
 async def run_tool(
@@ -197,7 +197,7 @@ async def run_tool(
     return Ran(True, text, result)
 
 
-def _replayed(state: RunState, place: Place, tool: Tool, call: ToolCall, outcome: RecordedTool) -> Ran:
+def _replayed(state: RunState, place: Place, call: ToolCall, outcome: RecordedTool) -> Ran:
     if not outcome.ok:
         state.emit(ToolErrored(state.id, *_place(place), call, outcome.text, 0.0))
         return Ran(False, outcome.text)
@@ -216,9 +216,3 @@ def _signature(call: ToolCall) -> tuple[str, str]:
 
 async def _settled(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

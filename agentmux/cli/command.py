@@ -21,7 +21,7 @@ from agentmux.cli.interrupt import INTERRUPTED, end_on_the_spot
 from agentmux.cli.logs import LEVELS, configure_logs
 from agentmux.cli.output import OutputClosed
 from agentmux.cli.signals import Stopped
-from agentmux.errors import AgentmuxError, ConfigError
+from agentmux.errors import AgentmuxError, ConfigError, first_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -142,14 +142,7 @@ def execute(arguments: Sequence[str]) -> int:
     except BaseException as error:
         if debug:
             traceback.print_exc()
-        return _explain(_leaf(error))
-
-
-def _leaf(error: BaseException) -> BaseException:
-    """The first error of a group, which is how a TaskGroup reports."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        return _explain(first_of(error))
 
 
 def _explain(error: BaseException) -> int:
