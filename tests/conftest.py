@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # Two cores under load must not turn a slow example into a failure: correctness is tested here, not speed.
@@ -20,3 +21,10 @@ def home_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AGENTMUX_HOME", str(tmp_path_factory.mktemp("agentmux-home")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def logs_as_ever() -> Iterator[None]:
+    """What a command configured of the logs does not reach the next test."""
+    yield
+    structlog.reset_defaults()
