@@ -42,7 +42,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
         event.total = total;
         events.push(std::move(event));
     };
-    auto host   = load_host_model(spec.path, device, host_budget, options);
+    auto host   = load_host_model(spec.path, device, prober, host_budget, options);
     hosts[file] = {next_host_id, host};
     return {host, next_host_id++};
 }
@@ -54,7 +54,6 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     Runners models = runners;
     models.emplace(runner->id, runner);
     runner->make_decoder(device, residency, distances, n_threads, config.oversize);
-    const uint64_t used_before = device.used_bytes();
     {
         std::vector<Weight> weights;
         for (const Unit & unit : runner->host->units) weights.insert(weights.end(), unit.weights.begin(), unit.weights.end());
@@ -63,9 +62,12 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
         runner->open(true);
         runner->decoder().learn();
     }
-    const uint64_t used_now = device.used_bytes();   // others may have freed theirs meanwhile
-    runner->footprint       = measure(*runner, used_now > used_before ? used_now - used_before : 0);
+    const uint64_t used_open = device.used_bytes();
     runner->close();
+    // What a context's end frees; what it leaves (its backend's own memory) is the engine's until the model goes. Others
+    // may have taken or freed memory meanwhile.
+    const uint64_t used_closed = device.used_bytes();
+    runner->footprint          = measure(*runner, used_open > used_closed ? used_open - used_closed : 0);
     const size_t arena_bytes = arena_for(models);
     require_room(models, arena_bytes);
     make_arena(arena_bytes, models);

@@ -113,10 +113,10 @@ void fix_on_device(HostModel & host, const std::vector<ggml_tensor *> & tensors,
 
 // With weights in host memory, llama.cpp computes on two devices and copies results between them. Which are alive where
 // shows when all is computed on one.
-void probe_on_device(std::vector<Weight> & weights, llama_model * model, const Device & device, int n_threads) {
+void probe_on_device(std::vector<Weight> & weights, llama_model * model, const Device & device, KeptBackend & backend, int n_threads) {
     const BufferPtr                      zeros = show_on_zeros(weights, device);
     std::map<const ggml_tensor *, int> alive;
-    for (const SeenWeight & seen : weights_in_order_of_use(model, device.handle(), n_threads)) alive[seen.tensor] = seen.alive_before;
+    for (const SeenWeight & seen : weights_in_order_of_use(model, device.handle(), backend, n_threads)) alive[seen.tensor] = seen.alive_before;
     for (Weight & w : weights) {
         w.alive_before   = alive[w.tensor];
         w.tensor->data   = const_cast<void *>(w.host);
@@ -137,7 +137,8 @@ BufferPtr show_on_zeros(const std::vector<Weight> & weights, const Device & devi
     return zeros;
 }
 
-std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options) {
+std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, KeptBackend & backend, HostBudget & budget,
+                                           const HostOptions & options) {
     auto        loaded = std::make_shared<HostModel>();
     HostModel & host   = *loaded;
     host.file          = check_gguf(path);
@@ -148,7 +149,7 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
     require_decoder(path, host.model.get(), host.file.architecture);
     std::vector<Weight>        paged;
     std::vector<ggml_tensor *> fixed;
-    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), device.handle(), options.n_threads)) {
+    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), device.handle(), backend, options.n_threads)) {
         ggml_tensor * t = seen.tensor;
         if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
         host.host_bytes += ggml_nbytes(t);
@@ -160,7 +161,7 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
         }
     }
     if (paged.empty()) throw Error(ErrorCode::model_unsupported, path + ": has no matrices that can be paged");
-    if (device.has_own_memory()) probe_on_device(paged, host.model.get(), device, options.n_threads);
+    if (device.has_own_memory()) probe_on_device(paged, host.model.get(), device, backend, options.n_threads);
     host.units = group_units(paged, llama_model_n_layer(host.model.get()));
     for (size_t u = 0; u < host.units.size(); u++) {
         for (const Weight & w : host.units[u].weights) host.unit_of[w.tensor] = int(u);

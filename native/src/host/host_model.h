@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/device.h"
+#include "device/kept_backend.h"
 #include "host/page_lock.h"
 #include "model/gguf_check.h"
 #include "model/units.h"
@@ -33,10 +34,11 @@ struct HostOptions {
 };
 
 // Loads a GGUF file with its large matrices kept in host memory: the mapped file, and for a device with its own memory a
-// page-locked copy of as many units as the budget allows, the first used first.
+// page-locked copy of as many units as the budget allows, the first used first. `backend` computes its graphs once.
 // Throws Error: what check_gguf throws, model_corrupt or model_unsupported with llama.cpp's reason, never_fits where the
 // device has no room for what cannot be paged.
-std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, HostBudget & budget, const HostOptions & options);
+std::shared_ptr<HostModel> load_host_model(const std::string & path, const Device & device, KeptBackend & backend, HostBudget & budget,
+                                           const HostOptions & options);
 
 // Shows all these weights on one stretch of zeros in device memory: enough to make a context and to see its graphs.
 // Throws Error(never_fits).

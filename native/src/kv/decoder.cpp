@@ -36,7 +36,8 @@ Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, R
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
       learn_tokens(on_device ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
-      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
+      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), backend(device.handle()),
+      oversize(shape.oversize) {}
 
 void Decoder::open(bool watch) {
     const LogCapture     log;
@@ -46,6 +47,7 @@ void Decoder::open(bool watch) {
     planned.assign(host.units.size(), false);
     params.cb_eval              = watch ? on_node_c : nullptr;
     params.cb_eval_user_data    = this;
+    const KeptBackend::Lending lending(backend);
     context.reset(llama_init_from_model(host.model.get(), params));
     if (!context) throw Error(ErrorCode::never_fits, "no context of " + std::to_string(params.n_ctx) + " tokens can be made: " + log.last_error());
 }

@@ -10,6 +10,7 @@
 // that could hold a NaN), the rest of the graph is watched, the KV cache is put back, and the pass is done again.
 #pragma once
 
+#include "device/kept_backend.h"
 #include "host/host_model.h"
 #include "kv/oversize.h"
 #include "model/use_plan.h"
@@ -123,6 +124,7 @@ class Decoder {
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
     const size_t        weight_bytes;
     llama_batch         batch;
+    KeptBackend         backend;   // outlives the contexts that compute with it, one after another
     llama_context_ptr   context;
     bool                watched = false;
     std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context

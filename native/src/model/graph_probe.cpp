@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/kept_backend.h"
 
 #include <ggml-backend.h>
 #include <llama-cpp.h>
@@ -87,7 +88,7 @@ bool is_weight(const ggml_tensor * tensor) {
            ggml_backend_buffer_get_usage(tensor->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
 }
 
-std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backend_dev_t device, int n_threads) {
+std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backend_dev_t device, KeptBackend & backend, int n_threads) {
     const LogCapture     log;
     Probe                probe;
     probe.device  = device;
@@ -100,6 +101,7 @@ std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backen
     params.no_perf                         = true;
     params.cb_eval                         = on_node;
     params.cb_eval_user_data               = &probe;
+    const KeptBackend::Lending lending(backend);
     const llama_context_ptr context(llama_init_from_model(model, params));
     if (!context) throw Error(ErrorCode::model_unsupported, "llama.cpp makes no context for this model: " + log.last_error());
     // Encoders; llama.cpp would end the process over the first batch that does not ask for all outputs.

@@ -9,6 +9,8 @@ struct llama_model;
 
 namespace agentmux {
 
+class KeptBackend;
+
 struct SeenWeight {
     ggml_tensor * tensor      = nullptr;
     bool          only_matmul = true;   // each use is as the first operand of mul_mat or mul_mat_id, directly
@@ -17,10 +19,11 @@ struct SeenWeight {
     int           alive_before = 0;     // results that are computed before its first use and read from there on
 };
 
-// Weights in the order of first use. Runs a throw-away context, with the weights where they are.
+// Weights in the order of first use. Runs a throw-away context on `backend`, with the weights where
+// they are.
 // Throws Error(model_unsupported) where llama.cpp cannot make a context or decode, and where the model does
 // not generate text: it keeps nothing of earlier tokens, or computes no scores of tokens.
-std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backend_device * device, int n_threads);
+std::vector<SeenWeight> weights_in_order_of_use(llama_model * model, ggml_backend_device * device, KeptBackend & backend, int n_threads);
 
 // For an eval callback that is asked before each node and has each computed by itself: a product with a matrix of more
 // than 1 MiB becomes nothing, its result zero.
