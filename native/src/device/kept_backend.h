@@ -1,8 +1,8 @@
 // A backend instance that outlives the contexts that compute with it.
 //
-// llama.cpp makes an instance for each context, and each has a stream of its own. Once more than about eight streams have
-// been used in a process, CUDA executes every small kernel more slowly, in all streams and for good, whether they still
-// exist or not: 4 % of a decode step (docs/performance.md). So contexts that follow one another use one instance. The
+// llama.cpp makes an instance for each context, and each has a stream of its own. Once a handful of streams have been used
+// in a process, CUDA executes every small kernel more slowly, in all streams and for good, whether they still exist or
+// not: 4 % of a decode step (docs/performance.md). So contexts that follow one another use one instance. The
 // device's constructor for instances and an instance's destructor are replaced for that; both are the beginnings of
 // structures that no installed header has. Where they are not what is expected, nothing is replaced and nothing kept.
 #pragma once

@@ -42,8 +42,9 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
         event.total = total;
         events.push(std::move(event));
     };
-    auto host   = load_host_model(spec.path, device, prober, host_budget, options);
-    hosts[file] = {next_host_id, host};
+    options.on_device_thread = [&](const std::function<void()> & use) { run_on_engine_thread(use); };
+    auto host                = load_host_model(spec.path, device, prober, host_budget, options);
+    hosts[file]              = {next_host_id, host};
     return {host, next_host_id++};
 }
 
