@@ -1,7 +1,8 @@
 """Several models in less device memory than they take, beside what there is instead, in one run.
 
-Each contender runs the same turns alone, because the peak of device memory is measured as well; one round over all
-models goes before and is not counted. All prompts are token ids, answers are greedy and end after so many tokens.
+Each contender runs the same turns alone, in a process of its own: the peak of device memory is measured as well, and
+what one of them leaves in the driver would slow down the next. One round over all models goes before and is not
+counted. All prompts are token ids, answers are greedy and end after so many tokens.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
 from agentmux.bench import shapes, singles
+from agentmux.bench.apart import Tell, run_apart
 from agentmux.bench.engine import loaded_versions
 from agentmux.bench.machine import this_machine, usable_cores
 from agentmux.bench.nvml import Nvml, Watch
 from agentmux.bench.paging_contenders import Contender, EngineCycle, Reload, Static
 from agentmux.bench.paging_plan import Step, bound_first_token_s, missing_bytes, steps
-from agentmux.bench.paging_report import ModelSize, PagingReport, Repetition, TurnNumbers, summarised
+from agentmux.bench.paging_report import ModelSize, PagingReport, Repetition, Sample, TurnNumbers, summarised
 from agentmux.bench.random_models import PREFIX
 from agentmux.bench.workload import Shape
 from agentmux.engine.base import EngineConfig
@@ -98,13 +100,32 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _Job:
+    """What every contender is told; it goes to other processes."""
+
     settings: Settings
     names: tuple[str, ...]
     paths: tuple[str, ...]
-    nvml: Nvml
     base_bytes: int | None
-    tell: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Paged:
+    """What the paged engine found out."""
+
+    sizes: list[ModelSize]
+    device: str
+    arena_bytes: int
+    upload_bytes_per_s: float
+    repetitions: list[Repetition]
+    timeline: list[Sample]
+    timeline_turns: list[TurnNumbers]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench(_Job):
+    nvml: Nvml
+    tell: Tell
 
     def config(self, contender: str) -> EngineConfig:
         s = self.settings
@@ -121,9 +142,7 @@ class _Bench:
         return EngineCycle(self.names, self.paths, self.settings.shape(), self.config(contender))
 
 
-def bench_paging(
-    settings: Settings, command: Sequence[str] = (), tell: Callable[[str], None] = lambda _: None
-) -> PagingReport:
+def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = lambda _: None) -> PagingReport:
     """Measure all that ``settings`` ask for. ``tell`` gets a line now and then about what is being done.
 
     Raises ModelError, ConfigError, NeverFits, EngineError, OSError where there is no room for random models.
@@ -131,26 +150,28 @@ def bench_paging(
     nvml = Nvml()
     base_bytes, began = nvml.used_bytes(), datetime.now(UTC).isoformat(timespec="seconds")
     with _files(settings, tell) as (names, paths):
-        bench = _Bench(settings, names, paths, nvml, base_bytes, tell)
-        with closing(bench.engine(PAGED)) as paged:
-            sizes, stats = paged.sizes, paged.stats()
-            repetitions = _run(bench, PAGED, paged) if PAGED in settings.contenders else []
-            timeline, timeline_turns = _recorded(bench, paged)
-            link = float(settings.link_bytes_per_s or paged.stats().upload_bytes_per_s)
+        job = _Job(settings, names, paths, base_bytes)
+        paged = run_apart(_paged, job, tell=tell)
+        repetitions = list(paged.repetitions)
         for name in settings.contenders:
             if name != PAGED:
-                with closing(_contender(bench, name, stats.device, sizes)) as contender:
-                    repetitions += _run(bench, name, contender)
-        single = singles.measure(paths[0], settings, stats.device, tell) if settings.single_slots else ()
-    bounded, decode_s = _bounded(repetitions, settings, sizes, stats.arena_bytes, link)
+                repetitions += run_apart(_other, job, name, paged.device, paged.sizes, tell=tell)
+        single = [
+            one
+            for slots in settings.single_slots
+            for measured in (singles.engine, singles.plain)
+            for one in run_apart(measured, paths[0], settings, slots, paged.device, tell=tell)
+        ]
+    sizes, link = paged.sizes, float(settings.link_bytes_per_s or paged.upload_bytes_per_s)
+    bounded, decode_s = _bounded(repetitions, settings, sizes, paged.arena_bytes, link)
     return PagingReport(
         command=tuple(command),
         began=began,
-        machine=this_machine(stats.device),
-        gpu=None if stats.device == "CPU" else nvml.name(),
+        machine=this_machine(paged.device),
+        gpu=None if paged.device == "CPU" else nvml.name(),
         versions=loaded_versions(),
         device_bytes=settings.device_bytes,
-        arena_bytes=stats.arena_bytes,
+        arena_bytes=paged.arena_bytes,
         link_bytes_per_s=settings.link_bytes_per_s,
         upload_bytes_per_s=link,
         prompt_tokens=settings.prompt_tokens,
@@ -161,13 +182,35 @@ def bench_paging(
         summaries=summarised(bounded, decode_s),
         singles=tuple(single),
         repetitions=tuple(bounded),
-        timeline=tuple(timeline),
-        timeline_turns=tuple(timeline_turns),
+        timeline=tuple(paged.timeline),
+        timeline_turns=tuple(paged.timeline_turns),
     )
 
 
+def _paged(job: _Job, tell: Tell) -> _Paged:
+    """The paged engine, measured if it is a contender; the others are measured against its sizes."""
+    bench = _with_means(job, tell)
+    with closing(bench.engine(PAGED)) as engine:
+        stats = engine.stats()
+        repetitions = _run(bench, PAGED, engine) if PAGED in job.settings.contenders else []
+        timeline, turns = _recorded(bench, engine)
+        link = engine.stats().upload_bytes_per_s
+        return _Paged(engine.sizes, stats.device, stats.arena_bytes, link, repetitions, timeline, turns)
+
+
+def _other(job: _Job, name: str, device: str, sizes: Sequence[ModelSize], tell: Tell) -> list[Repetition]:
+    """Another contender's repetitions."""
+    bench = _with_means(job, tell)
+    with closing(_contender(bench, name, device, sizes)) as contender:
+        return _run(bench, name, contender)
+
+
+def _with_means(job: _Job, tell: Tell) -> _Bench:
+    return _Bench(job.settings, job.names, job.paths, job.base_bytes, Nvml(), tell)
+
+
 @contextmanager
-def _files(settings: Settings, tell: Callable[[str], None]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _files(settings: Settings, tell: Tell) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Names and files of the models; random ones live as long as they are measured, or in a folder that is given."""
     with tempfile.TemporaryDirectory(prefix="agentmux-bench-") as temporary:
         folder = settings.folder or temporary
@@ -256,7 +299,7 @@ def _round(bench: _Bench, contender: Contender, plan: Sequence[Step]) -> tuple[l
     return turns, time.perf_counter() - begin
 
 
-def _recorded(bench: _Bench, paged: EngineCycle) -> tuple[list, list]:  # type: ignore[type-arg]
+def _recorded(bench: _Bench, paged: EngineCycle) -> tuple[list[Sample], list[TurnNumbers]]:
     """One round more, with a look at the engine every few milliseconds."""
     paged.samples = []
     turns, _ = _round(bench, paged, bench.settings.plan()[: 2 * len(bench.names)])
