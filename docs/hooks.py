@@ -6,5 +6,5 @@ from typing import Any
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Docstrings mark a block of code by ``::`` on a line of its own, which Markdown would show."""
-    return html.replace("<p>::</p>", "")
+    """Docstrings mark a block of code by ``::`` before it, which Markdown would show."""
+    return html.replace("<p>::</p>", "").replace("::</p>", ":</p>")
