@@ -15,6 +15,7 @@ import click
 import pytest
 
 from agentmux.cli.command import cli
+from agentmux.config import RuntimeConfig
 from agentmux.models import bundled_models
 from tests.docs.pages import ALL, DOCS, Block, blocks, commands, fits, name_of, transcript
 
@@ -130,6 +131,13 @@ def test_command_exists(words: tuple[str, ...]) -> None:
         assert found is not None, rest[0]
         command, rest = found, rest[1:]
     command.make_parser(click.Context(command)).parse_args(rest)
+
+
+@pytest.mark.parametrize("block", [one for one in ALL if one.language == "toml"], ids=lambda block: block.id)
+def test_configuration_is_accepted(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "agentmux.toml"
+    path.write_text(block.code, encoding="utf-8")
+    assert RuntimeConfig.make({}, config=path).models
 
 
 def test_fences_are_closed() -> None:
