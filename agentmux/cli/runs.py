@@ -23,6 +23,7 @@ from agentmux.journal import Journal, RunDetails, RunSummary, ShownTool, ShownTu
 from agentmux.messages import Message, ToolCall
 from agentmux.paths import journal_path
 from agentmux.runtime import Runtime
+from agentmux.tracing import TraceFile, is_page, recorded
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _WIDTH = 100
@@ -52,7 +53,7 @@ class Age(click.ParamType[float]):
 
 @click.group()
 def runs() -> None:
-    """Recorded runs: list and show them, resume one, remove old ones."""
+    """Recorded runs: list, show and draw them, resume one, remove old ones."""
 
 
 @runs.command("list")
@@ -130,6 +131,38 @@ async def _resume(path: Path, details: RunDetails, rerun_in_doubt: bool, listene
     models = {name: ModelSpec(**spec) for name, spec in settings.pop("models").items()}
     async with Runtime(models, journal=path, **settings) as mux:
         await follow(mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt), listener)
+
+
+@runs.command()
+@click.argument("run", metavar="ID")
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file. Default: ID.trace.json in this folder, or ID.trace.html.",
+)
+@click.option("--html", is_flag=True, help="A page that shows itself, rather than JSON for Perfetto.")
+@JOURNAL
+@DEBUG
+def trace(run: str, target: Path | None, html: bool, path: str | None, debug: bool) -> None:
+    """Write run ID as a timeline: JSON for Perfetto (ui.perfetto.dev), or a page.
+
+    The journal has turns and tools with their times, and nothing of uploads or of what was computing when: run with
+    --trace to see these.
+    """
+    with _existing(path) as journal:
+        details = journal.show(journal.find(run))
+    page = html or (target is not None and is_page(target))
+    file = target or Path(f"{_file_name(details.summary.id)}.trace.{'html' if page else 'json'}")
+    with TraceFile(file, page=page) as writing:
+        for record in recorded(details):
+            writing.write(record)
+    Output().line(os.fspath(file))
+
+
+def _file_name(run: str) -> str:
+    """A run's id without what a file's name cannot have."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", run).lstrip(".") or "run"
 
 
 @runs.command()
