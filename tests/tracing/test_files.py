@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -114,3 +115,20 @@ def test_a_full_disk_is_told_at_the_end() -> None:
 def test_a_full_disk_does_not_hide_what_went_wrong_before() -> None:
     with pytest.raises(ValueError, match="before"), TraceFile(Path("/dev/full")):
         raise ValueError("before")
+
+
+@pytest.mark.parametrize("cut", [0, 60], ids=["whole", "cut"])
+def test_a_browser_shows_the_page(tmp_path: Path, cut: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    text = written(tmp_path / "t.html")
+    (tmp_path / "t.html").write_text(text[: len(text) - cut])
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", profile, "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "t.html").as_uri()], capture_output=True, text=True, timeout=300, check=True
+    )
+    (shown,) = re.findall(r'<span id="facts">([^<]*)</span>', done.stdout)
+    assert shown.endswith(" slices")
+    assert (" 2 slices" in shown) == (cut == 0)
