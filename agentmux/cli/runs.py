@@ -17,6 +17,7 @@ from agentmux.cli.output import Output, printable
 from agentmux.cli.run import Listener, follow, listener_for, user_prints_elsewhere
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import find_target
+from agentmux.cli.tracing import TRACE, tracing
 from agentmux.config import ModelSpec
 from agentmux.errors import JournalError
 from agentmux.journal import Journal, RunDetails, RunSummary, ShownTool, ShownTurn, Status
@@ -101,10 +102,19 @@ def show(run: str, path: str | None, as_json: bool, debug: bool) -> None:
 @click.argument("run", metavar="ID")
 @click.option("--rerun-in-doubt", is_flag=True, help="Run tools again that were under way when their process ended.")
 @click.option("--events", is_flag=True, help="Print every event as it happens, one line of JSON each.")
+@TRACE
 @JOURNAL
 @JSON
 @DEBUG
-def resume(run: str, rerun_in_doubt: bool, events: bool, path: str | None, as_json: bool, debug: bool) -> None:
+def resume(
+    run: str,
+    rerun_in_doubt: bool,
+    events: bool,
+    trace: Path | None,
+    path: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Take up run ID where it stopped; what it has done already is not done again.
 
     It runs on the models and the budget that it was begun with. Modules are looked for in this folder first.
@@ -122,15 +132,20 @@ def resume(run: str, rerun_in_doubt: bool, events: bool, path: str | None, as_js
     with user_prints_elsewhere(as_json or events):
         target = find_target(details.summary.target, Path.cwd())
         listener = listener_for(output, target, as_json, events)
-        run_to_end(_resume(_file(path), details, rerun_in_doubt, listener))
+        run_to_end(_resume(_file(path), details, rerun_in_doubt, listener, trace))
 
 
-async def _resume(path: Path, details: RunDetails, rerun_in_doubt: bool, listener: Listener) -> None:
+async def _resume(
+    path: Path, details: RunDetails, rerun_in_doubt: bool, listener: Listener, trace: Path | None
+) -> None:
     """Bring the run to its end, in a runtime like the one that it was begun in."""
     settings = json.loads(details.settings)
     models = {name: ModelSpec(**spec) for name, spec in settings.pop("models").items()}
-    async with Runtime(models, journal=path, **settings) as mux:
-        await follow(mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt), listener)
+    with tracing(trace) as traced:
+        async with Runtime(models, journal=path, observers=traced.observers, **settings) as mux:
+            with traced.sampling(mux.stats):
+                again = mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt)
+                await follow(again, listener)
 
 
 @runs.command()
