@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "chat": ("agentmux.cli.chat", "Talk with a model."),
         "serve": ("agentmux.cli.serve", "Serve models and agents to clients of OpenAI's interface."),
         "models": ("agentmux.cli.models", "Models: register, fetch, list, remove, inspect them."),
-        "runs": ("agentmux.cli.runs", "Recorded runs: list and show them, resume one, remove old ones."),
+        "runs": ("agentmux.cli.runs", "Recorded runs: list, show and draw them, resume one, remove old ones."),
         "config": ("agentmux.cli.config", "Settings: which hold here, and what their file may have."),
         "bench": ("agentmux.cli.bench", "Measurements, each beside its baseline in the same run."),
         "doctor": ("agentmux.cli.doctor", "Say whether this machine and installation are fit, and what to mend."),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -20,6 +21,7 @@ from agentmux.cli.options import ExampleExpression, ModelFiles, Size
 from agentmux.cli.output import Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.summary import Outcome, Totals, as_document, as_tables, size_text
+from agentmux.cli.tracing import TRACE, tracing
 from agentmux.cli.views import Lines, Unseen, View, Watched
 from agentmux.config import ModelSpec
 from agentmux.errors import AgentmuxError, ModelNotFound, OutputInvalid
@@ -47,6 +49,7 @@ class Setting:
     budget_bytes: int
     device: str
     rounds: int
+    trace: Path | None
 
 
 class Totalled:
@@ -86,6 +89,7 @@ class Totalled:
 )
 @click.option("--device", default=None, help="cpu, auto, or a ggml device such as CUDA0. Default: see below.")
 @click.option("--rounds", type=click.IntRange(1, 20), default=DEFAULT_ROUNDS, show_default=True, help="For each task.")
+@TRACE
 @click.option("--plain", is_flag=True, help="Plain lines at a terminal, too, instead of a live view.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else.")
 def demo(
@@ -95,6 +99,7 @@ def demo(
     vram: int | None,
     device: str | None,
     rounds: int,
+    trace: Path | None,
     plain: bool,
     as_json: bool,
 ) -> int:
@@ -118,6 +123,7 @@ def demo(
         budget_bytes=vram or max(1, int(models_bytes * BUDGET_SHARE)),
         device=device or ("auto" if own else "cpu"),
         rounds=rounds,
+        trace=trace,
     )
     output = Output()
     view = _view(setting, output, as_json, plain)
@@ -177,15 +183,18 @@ def _raise_first(outcomes: list[Outcome]) -> None:
 async def _run(setting: Setting, view: View) -> tuple[list[Outcome], Totals]:
     """Solve all tasks at once, each in a run of its own; their turns meet in the scheduler."""
     totalled = Totalled()
-    async with Runtime(models=dict(setting.models), vram=setting.budget_bytes, device=setting.device) as mux:
-        begin = time.perf_counter()
-        async with view.open(mux), asyncio.TaskGroup() as group:
-            running = [
-                group.create_task(_solve(mux, setting, number, view, totalled))
-                for number in range(1, len(setting.tasks) + 1)
-            ]
-        elapsed_s = time.perf_counter() - begin
-        stats = mux.stats().engine
+    with tracing(setting.trace) as traced:
+        models, watching = dict(setting.models), traced.observers
+        async with Runtime(models, vram=setting.budget_bytes, device=setting.device, observers=watching) as mux:
+            begin = time.perf_counter()
+            with traced.sampling(mux.stats):
+                async with view.open(mux), asyncio.TaskGroup() as group:
+                    running = [
+                        group.create_task(_solve(mux, setting, number, view, totalled))
+                        for number in range(1, len(setting.tasks) + 1)
+                    ]
+            elapsed_s = time.perf_counter() - begin
+            stats = mux.stats().engine
     totals = Totals(
         engine=stats,
         elapsed_s=elapsed_s,

@@ -22,6 +22,7 @@ from agentmux.cli.options import Size
 from agentmux.cli.output import LineBuffer, Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import Target, UserCodeFailed, describe, find_target, is_from_user_code
+from agentmux.cli.tracing import TRACE, tracing
 from agentmux.config import Limits, ModelSpec
 from agentmux.errors import AgentmuxError
 from agentmux.messages import Event, RunFinished, RunResult, TextStreamed, ToolCalled, TurnCompleted
@@ -37,6 +38,7 @@ class Setting:
     limits: Limits | None
     journal: bool
     runtime: Mapping[str, Any]
+    trace: Path | None = None
 
 
 class Listener(Protocol):
@@ -65,6 +67,7 @@ class Listener(Protocol):
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--limits", type=LimitValues(), help="What the run may use, such as turns=10,tokens=4000,wall_s=60.")
 @click.option("--no-journal", is_flag=True, help="Do not record the run; it cannot be resumed then.")
+@TRACE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else.")
 @click.option("--events", is_flag=True, help="Print every event as it happens, one line of JSON each.")
 def run(
@@ -77,6 +80,7 @@ def run(
     threads: int | None,
     limits: Limits | None,
     no_journal: bool,
+    trace: Path | None,
     as_json: bool,
     events: bool,
 ) -> None:
@@ -98,9 +102,8 @@ def run(
     with user_prints_elsewhere(as_json or events):
         found = find_target(target, Path.cwd())
         inputs = _inputs(found, texts, input_json)
-        setting = Setting(
-            found, inputs, models, limits, not no_journal, {"vram": vram, "device": device, "threads": threads}
-        )
+        runtime = {"vram": vram, "device": device, "threads": threads}
+        setting = Setting(found, inputs, models, limits, not no_journal, runtime, trace)
         run_to_end(_run(setting, listener_for(output, found, as_json, events)))
 
 
@@ -132,9 +135,12 @@ def _stdin() -> str:
 
 
 async def _run(setting: Setting, listener: Listener) -> None:
-    async with open_runtime(setting.models, journal=setting.journal, **setting.runtime) as mux:
-        inputs, thing = setting.inputs, setting.target.thing
-        await follow(mux.stream(thing, *inputs.args, limits=setting.limits, **inputs.kwargs), listener)
+    inputs, thing = setting.inputs, setting.target.thing
+    with tracing(setting.trace) as traced:
+        given = {**setting.runtime, "observers": traced.observers}
+        async with open_runtime(setting.models, journal=setting.journal, **given) as mux:
+            with traced.sampling(mux.stats):
+                await follow(mux.stream(thing, *inputs.args, limits=setting.limits, **inputs.kwargs), listener)
 
 
 async def follow(stream: AsyncGenerator[Event, None], listener: Listener) -> None:

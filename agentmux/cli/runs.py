@@ -17,12 +17,14 @@ from agentmux.cli.output import Output, printable
 from agentmux.cli.run import Listener, follow, listener_for, user_prints_elsewhere
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import find_target
+from agentmux.cli.tracing import TRACE, tracing
 from agentmux.config import ModelSpec
 from agentmux.errors import JournalError
 from agentmux.journal import Journal, RunDetails, RunSummary, ShownTool, ShownTurn, Status
 from agentmux.messages import Message, ToolCall
 from agentmux.paths import journal_path
 from agentmux.runtime import Runtime
+from agentmux.tracing import TraceFile, is_page, recorded
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _WIDTH = 100
@@ -52,7 +54,7 @@ class Age(click.ParamType[float]):
 
 @click.group()
 def runs() -> None:
-    """Recorded runs: list and show them, resume one, remove old ones."""
+    """Recorded runs: list, show and draw them, resume one, remove old ones."""
 
 
 @runs.command("list")
@@ -100,10 +102,19 @@ def show(run: str, path: str | None, as_json: bool, debug: bool) -> None:
 @click.argument("run", metavar="ID")
 @click.option("--rerun-in-doubt", is_flag=True, help="Run tools again that were under way when their process ended.")
 @click.option("--events", is_flag=True, help="Print every event as it happens, one line of JSON each.")
+@TRACE
 @JOURNAL
 @JSON
 @DEBUG
-def resume(run: str, rerun_in_doubt: bool, events: bool, path: str | None, as_json: bool, debug: bool) -> None:
+def resume(
+    run: str,
+    rerun_in_doubt: bool,
+    events: bool,
+    trace: Path | None,
+    path: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Take up run ID where it stopped; what it has done already is not done again.
 
     It runs on the models and the budget that it was begun with. Modules are looked for in this folder first.
@@ -121,15 +132,52 @@ def resume(run: str, rerun_in_doubt: bool, events: bool, path: str | None, as_js
     with user_prints_elsewhere(as_json or events):
         target = find_target(details.summary.target, Path.cwd())
         listener = listener_for(output, target, as_json, events)
-        run_to_end(_resume(_file(path), details, rerun_in_doubt, listener))
+        run_to_end(_resume(_file(path), details, rerun_in_doubt, listener, trace))
 
 
-async def _resume(path: Path, details: RunDetails, rerun_in_doubt: bool, listener: Listener) -> None:
+async def _resume(
+    path: Path, details: RunDetails, rerun_in_doubt: bool, listener: Listener, trace: Path | None
+) -> None:
     """Bring the run to its end, in a runtime like the one that it was begun in."""
     settings = json.loads(details.settings)
     models = {name: ModelSpec(**spec) for name, spec in settings.pop("models").items()}
-    async with Runtime(models, journal=path, **settings) as mux:
-        await follow(mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt), listener)
+    with tracing(trace) as traced:
+        async with Runtime(models, journal=path, observers=traced.observers, **settings) as mux:
+            with traced.sampling(mux.stats):
+                again = mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt)
+                await follow(again, listener)
+
+
+@runs.command()
+@click.argument("run", metavar="ID")
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file. Default: ID.trace.json in this folder, or ID.trace.html.",
+)
+@click.option("--html", is_flag=True, help="A page that shows itself, rather than JSON for Perfetto.")
+@JOURNAL
+@DEBUG
+def trace(run: str, target: Path | None, html: bool, path: str | None, debug: bool) -> None:
+    """Write run ID as a timeline: JSON for Perfetto (ui.perfetto.dev), or a page.
+
+    The journal has turns and tools with their times, and nothing of uploads or of what was computing when: run with
+    --trace to see these.
+    """
+    with _existing(path) as journal:
+        details = journal.show(journal.find(run))
+    page = html or (target is not None and is_page(target))
+    file = target or Path(f"{_file_name(details.summary.id)}.trace.{'html' if page else 'json'}")
+    with TraceFile(file, page=page) as writing:
+        for record in recorded(details):
+            writing.write(record)
+    Output().line(os.fspath(file))
+
+
+def _file_name(run: str) -> str:
+    """A run's id without what a file's name cannot have."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", run).lstrip(".") or "run"
 
 
 @runs.command()

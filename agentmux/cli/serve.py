@@ -16,6 +16,7 @@ from agentmux.cli.options import Size
 from agentmux.cli.output import Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import find_target
+from agentmux.cli.tracing import TRACE, tracing
 from agentmux.config import ModelSpec
 from agentmux.errors import ConfigError
 
@@ -31,6 +32,7 @@ class Setting:
     models: Mapping[str, ModelSpec] | None
     server: ServerSettings
     runtime: Mapping[str, Any]
+    trace: Path | None
 
 
 @click.command()
@@ -55,6 +57,7 @@ class Setting:
     show_default=True,
     help="Seconds that requests under way get when it is told to end.",
 )
+@TRACE
 def serve(
     targets: tuple[str, ...],
     host: str,
@@ -67,6 +70,7 @@ def serve(
     queue_limit: int | None,
     max_body: int | None,
     drain_s: float,
+    trace: Path | None,
 ) -> None:
     """Answer requests as OpenAI's interface does, at http://HOST:PORT/v1.
 
@@ -84,7 +88,7 @@ def serve(
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
     runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
-    run_to_end(_serve(Setting(found, models, settings, runtime), Output()))
+    run_to_end(_serve(Setting(found, models, settings, runtime, trace), Output()))
 
 
 def _settings_class() -> type[ServerSettings]:
@@ -110,9 +114,11 @@ async def _serve(setting: Setting, output: Output) -> None:
     from agentmux.server import Traffic, application, listen, serve
 
     traffic, settings = Traffic(), setting.server
-    with listen(settings) as listening:
-        async with open_runtime(setting.models, observers=[traffic.observe], **setting.runtime) as mux:
+    with listen(settings) as listening, tracing(setting.trace) as traced:
+        observers = [traffic.observe, *traced.observers]
+        async with open_runtime(setting.models, observers=observers, **setting.runtime) as mux:
             app = application(mux, settings, traffic, setting.targets)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            await serve(app, listening, settings, lambda: output.line(f"serving http://{shown}:{port}/v1"))
+            with traced.sampling(mux.stats):
+                await serve(app, listening, settings, lambda: output.line(f"serving http://{shown}:{port}/v1"))
