@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agentmux.chatting import ChatAnswer, ChatDelta
-from agentmux.messages import RunResult, TokenLogprob
-from agentmux.server.answers import DONE, EventStream, Told, begun, sse, token_document, told, usage_document, whole
+from agentmux.messages import TokenLogprob
+from agentmux.server.answers import DONE, EventStream, Told, begun, sse, token_document, usage_document
 from agentmux.server.asked import Asked, chat_of
-from agentmux.server.problems import Problem, problem_of
-from agentmux.server.published import Published, run_published, text_of
-from agentmux.server.reading import document_of, unless_gone
+from agentmux.server.problems import problem_of
+from agentmux.server.reading import document_of
 from agentmux.server.state import Served
+from agentmux.server.telling import answers_to, events_of
 from agentmux.server.wire import ChatBody
 
 
@@ -31,20 +31,14 @@ async def chat_completions(served: Served, request: Request) -> Response:
     # In a thread: grammars of large schemas take a while, and others must not wait for them.
     asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
-    if published := served.published.get(body.model):
-        prompt = _prompt_for(published, asked)
-        result = await unless_gone(request, run_published(served.mux, published, prompt))
-        if asked.stream:
-            return EventStream(_run_chunks(paper, result, asked))
-        return JSONResponse(_run_document(paper, result))
-    served.use_session(body.session)
-    vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     if not asked.stream:
-        answers = await unless_gone(request, whole(served.mux, asked.turns))
+        answers = await answers_to(request, served, asked)
+        vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
         choices = [_choice(number, answer, vocabulary) for number, answer in enumerate(answers)]
         usage = usage_document(answers, asked.count)
         return JSONResponse(paper.document("chat.completion", choices, usage=usage))
-    events = told(served.mux, asked.turns)
+    events = events_of(served, asked)
+    vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
 
@@ -134,42 +128,3 @@ def _told_chunks(paper: _Paper, one: Told, answers: dict[int, ChatAnswer], vocab
         calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
         chunks.append(paper.chunk(number, {"tool_calls": calls}))
     return [*chunks, paper.chunk(number, {}, event.finish_reason)]
-
-
-def _prompt_for(published: Published, asked: Asked) -> str:
-    """The last message, if it is the user's. Raises Problem for what an agent of its own does not take."""
-    (turn, *more) = asked.turns
-    if more or turn.tools or turn.output.schema is not None or turn.logprobs is not None:
-        raise Problem(
-            400,
-            f"{published.name} is a whole {published.kind}, no model: it knows no n, tools, response_format, logprobs",
-            code="unsupported",
-        )
-    users = [message.content for message in turn.messages if message.role == "user"]
-    if not users:
-        raise Problem(400, f"{published.name} needs a message of the user", code="invalid_value", param="messages")
-    return users[-1]
-
-
-def _run_document(paper: _Paper, result: RunResult[Any]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text_of(result.output), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return paper.document("chat.completion", [choice], usage=_run_usage(result))
-
-
-async def _run_chunks(paper: _Paper, result: RunResult[Any], asked: Asked) -> AsyncGenerator[str, None]:
-    """In one piece: what an agent's model says on its way need not be the run's output."""
-    yield paper.chunk(0, {"role": "assistant", "content": text_of(result.output)})
-    yield paper.chunk(0, {}, "stop")
-    if asked.include_usage:
-        yield sse(paper.document("chat.completion.chunk", [], usage=_run_usage(result)))
-    yield DONE
-
-
-def _run_usage(result: RunResult[Any]) -> dict[str, Any]:
-    used = result.usage
-    return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.generated_tokens,
-        "total_tokens": used.tokens,
-    }
