@@ -102,7 +102,14 @@ class ChatAnswer:
     completion: Completion
 
 
-ChatEvent: TypeAlias = ChatStarted | ChatDelta | ChatAnswer
+@dataclass(frozen=True, slots=True)
+class ChatReasoned:
+    """What the model reasoned, all of it. Told before the answer's first text, where there is any of both."""
+
+    text: str
+
+
+ChatEvent: TypeAlias = ChatStarted | ChatReasoned | ChatDelta | ChatAnswer
 
 
 class Declared:
@@ -182,6 +189,8 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
         talk = _Talk(services, plan, spec)
         stack.push_async_callback(talk.end)
         while (event := await talk.next()) is not None:
+            if isinstance(event, ChatDelta) and (reasoned := talk.reasoned()):
+                yield reasoned
             yield event
         yield talk.answer()
 
@@ -254,6 +263,7 @@ class _Talk:
         self._text = ""
         self._given = ""
         self._logprobs = 0
+        self._told_reasoning = False
         self._ended = False
         self._reply: ChatAnswer
         turn = services.turn(spec, self._run, CHAT, self._emit, 0)
@@ -293,6 +303,14 @@ class _Talk:
         self._given += new
         self._logprobs += len(event.logprobs)
         return ChatDelta(new, event.logprobs) if new or event.logprobs else None
+
+    def reasoned(self) -> ChatReasoned | None:
+        """What came before the answer's text, once, as soon as there is some of that."""
+        if self._told_reasoning or not self._given:
+            return None
+        self._told_reasoning = True
+        reasoning = self._plan.reasoned(self._text)
+        return ChatReasoned(reasoning) if reasoning else None
 
     def _rest(self) -> ChatDelta | None:
         """What of the answer only its end made known."""
