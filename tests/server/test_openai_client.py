@@ -38,11 +38,11 @@ class Verdict(BaseModel):
     grade: Literal["high", "low"]
 
 
-def own(live: Live, model: str, **options: Any) -> ChatAnswer:
+def own(live: Live, model: str, question: str = QUESTION, **options: Any) -> ChatAnswer:
     """What the runtime itself answers."""
 
     async def ask() -> ChatAnswer:
-        request = ChatRequest(model, (Message("user", QUESTION),), **options)
+        request = ChatRequest(model, (Message("user", question),), **options)
         async with aclosing(live.mux.chat(request)) as events:
             *_, last = [event async for event in events]
         assert isinstance(last, ChatAnswer)
