@@ -16,6 +16,7 @@ from agentmux.agent import Agent, Run, resolve
 from agentmux.chatting import ChatAnswer, ChatDelta
 from agentmux.errors import AgentmuxError, ConfigError
 from agentmux.messages import Completion, RunFinished, RunResult, TurnNumbers
+from agentmux.pipeline import ending_in
 from agentmux.runtime import Runtime
 from agentmux.server.answers import Told
 from agentmux.server.asked import Asked
@@ -80,7 +81,8 @@ async def told_run(mux: Runtime, published: Published, prompt: str) -> AsyncGene
     be the answer. Closed early, it cancels the run. Raises what agentmux raises, and Problem for what the user's code
     raised."""
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
-    task = asyncio.create_task(_result(mux, published, _telling(published.target, pieces.put_nowait), prompt))
+    target = ending_in(published.target, lambda last: _telling(last, pieces.put_nowait))
+    task = asyncio.create_task(_result(mux, published, target, prompt))
     task.add_done_callback(lambda _: pieces.put_nowait(None))
     given = ""
     try:
@@ -100,7 +102,7 @@ def _telling(target: Any, tell: Callable[[str], None]) -> Any:
     """``target``, which tells its answer's text as it comes, if its one turn is the answer.
 
     Where the model may call tools, what it says can turn out to have been the words before a call; what an agent's own
-    ``run``, or a pipeline, makes of its turns only its end shows.
+    ``run``, or a function, makes of its turns only its end shows.
     """
     _, agent, _ = resolve(target)
     if agent is None or type(agent).run is not Agent.run or agent.output is not str or agent.tools:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import openai
 import pytest
 
-from agentmux import Agent, Run, pipeline
+from agentmux import Agent, Run, branch, pipeline, sequence
 from agentmux.agent import resolve
 from agentmux.messages import TurnAdmitted, TurnCancelled
 from agentmux.server.published import _telling
@@ -53,6 +54,19 @@ async def greet(ctx: Run, text: str) -> str:
     return await ctx.run(Greeter, text)
 
 
+in_order = sequence(Loud, Greeter, name="in_order")
+by_length = branch(len, {5: sequence(Counter, in_order)}, default=Loud, name="by_length")
+
+
+@pipeline
+@functools.wraps(in_order)
+async def shouted(ctx: Run, text: str) -> str:
+    return str(await in_order(ctx, text)).upper()
+
+
+shouted.__name__ = "shouted"
+
+
 def deltas_of_chat(client: openai.OpenAI, model: str) -> list[str]:
     chunks = client.chat.completions.create(**chat(model), stream=True)
     return [text for chunk in chunks if (text := chunk.choices[0].delta.content)]
@@ -66,9 +80,12 @@ def deltas_of_response(client: openai.OpenAI, model: str) -> list[str]:
 @pytest.mark.parametrize("deltas_of", [deltas_of_chat, deltas_of_response])
 def test_what_is_certain_to_be_the_answer_comes_as_it_is_generated(deltas_of: Any) -> None:
     step = Answer("".join(PIECES), chunks=PIECES)
-    with Live(scripted(lambda _: step), targets=(Greeter, Counter, Loud, greet)) as live:
+    targets = (Greeter, Counter, Loud, greet, in_order, by_length, shouted)
+    with Live(scripted(lambda _: step), targets=targets) as live:
         client = live.openai()
-        assert "".join(deltas_of(client, "Greeter")) == step.text
+        for model in ("Greeter", "in_order", "by_length"):
+            assert "".join(deltas_of(client, model)) == step.text
+        assert deltas_of(client, "shouted") == [step.text.upper()]
         assert deltas_of(client, "Counter") == [step.text]
         assert deltas_of(client, "Loud") == [step.text.upper()]
         assert deltas_of(client, "greet") == [step.text]
@@ -82,6 +99,19 @@ def test_a_piece_is_there_while_the_turn_is_under_way_and_leaving_ends_it() -> N
             assert live.count(TurnCancelled) == 0
         live.wait_for(TurnCancelled)
         assert live.count(TurnAdmitted) == 1
+
+
+def test_the_last_stage_of_pipelines_is_told_while_it_is_under_way() -> None:
+    def script(request: Any) -> Answer:
+        return Answer("so far", hold=True) if request.prompt.count("EARLIER") else Answer("earlier")
+
+    with Live(scripted(script), targets=(in_order, by_length)) as live:
+        for model in ("in_order", "by_length"):
+            before = live.count(TurnCancelled)
+            with live.openai().responses.create(model=model, input="Hello", stream=True) as stream:
+                text = next(event.delta for event in stream if event.type == "response.output_text.delta")
+                assert text == "so far"
+            live.wait_for(TurnCancelled, before + 1)
 
 
 def test_what_fails_before_its_first_word_has_a_status() -> None:
