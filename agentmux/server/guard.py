@@ -84,6 +84,14 @@ class Guard:
             raise Problem(
                 431, f"{len(headers)} headers are more than {self._settings.max_headers}", code="too_many_headers"
             )
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy may see the request's end elsewhere, and so another request behind it.
+            raise Problem(
+                400,
+                "a request has Transfer-Encoding or Content-Length, not both",
+                code="invalid_http",
+                headers={"Connection": "close"},
+            )
         if not self._keys:
             self._check_host(headers)
         elif path != "/health":
