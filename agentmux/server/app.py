@@ -21,6 +21,7 @@ from agentmux.server.embeddings import embeddings
 from agentmux.server.guard import Guard
 from agentmux.server.health import Health
 from agentmux.server.listing import health, metrics, model, models
+from agentmux.server.openapi import openapi
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
 from agentmux.server.reading import ClientGone
@@ -41,6 +42,7 @@ _ROUTES: Mapping[str, tuple[str, Endpoint]] = MappingProxyType(
         "/v1/models/{name:path}": ("GET", model),
         "/health": ("GET", health),
         "/metrics": ("GET", metrics),
+        "/openapi.json": ("GET", openapi),
     }
 )
 _CLIENT_GONE = 499
@@ -78,6 +80,7 @@ def _answered(served: Served, endpoint: Endpoint) -> Callable[[Request], Awaitab
                 get_logger("agentmux.server").error("request failed", error=repr(error), exc_info=True)
             return problem.response()
 
+    answer.__doc__ = endpoint.__doc__
     return answer
 
 

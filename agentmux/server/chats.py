@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from agentmux.chatting import ChatAnswer, ChatDelta
 from agentmux.messages import TokenLogprob
-from agentmux.server.answers import DONE, EventStream, Told, begun, sse, token_document, usage_document
+from agentmux.server.answers import DONE, EventStream, Form, Told, begun, sse, token_document, usage_document
 from agentmux.server.asked import Asked, chat_of
 from agentmux.server.problems import problem_of
 from agentmux.server.reading import document_of
@@ -56,8 +56,17 @@ class _Paper:
         return {**head, "choices": choices, **more}
 
     def chunk(self, number: int, delta: dict[str, Any], ended: str | None = None, logprobs: Any = None) -> str:
+        return sse(self._chunk(number, delta, ended, logprobs))
+
+    def form(self, number: int) -> Form:
+        """Of the chunks with a choice's text, which are nearly all."""
+        return Form(lambda text: self._chunk(number, {"content": text}))
+
+    def _chunk(
+        self, number: int, delta: dict[str, Any], ended: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": ended}
-        return sse(self.document("chat.completion.chunk", [choice]))
+        return self.document("chat.completion.chunk", [choice])
 
 
 def _choice(number: int, answer: ChatAnswer, vocabulary: Sequence[bytes]) -> dict[str, Any]:
@@ -92,39 +101,67 @@ async def _chunks(
     asked: Asked,
     vocabulary: Sequence[bytes],
 ) -> AsyncGenerator[str, None]:
-    answers: dict[int, ChatAnswer] = {}
-    for number in range(len(asked.turns)):
-        yield paper.chunk(number, {"role": "assistant", "content": ""})
+    teller = _Teller(paper, len(asked.turns), vocabulary)
+    last = ""
     async with aclosing(events):
         try:
-            for text in _told_chunks(paper, first, answers, vocabulary):
-                yield text
+            yield teller.begin() + teller.chunks(first)
             async for one in events:
-                for text in _told_chunks(paper, one, answers, vocabulary):
-                    yield text
+                last = teller.chunks(one)
+                if last and not teller.is_done:
+                    yield last
         except Exception as error:
             problem = problem_of(error)
             served.traffic.refused(problem.code)
             yield sse(problem.document)
             return
     if asked.include_usage:
-        whole_answers = [answers[number] for number in range(len(asked.turns))]
-        usage = usage_document(whole_answers, asked.count)
-        yield sse(paper.document("chat.completion.chunk", [], usage=usage))
-    yield DONE
+        usage = usage_document(teller.answers, asked.count)
+        last += sse(paper.document("chat.completion.chunk", [], usage=usage))
+    yield last + DONE
 
 
-def _told_chunks(paper: _Paper, one: Told, answers: dict[int, ChatAnswer], vocabulary: Sequence[bytes]) -> list[str]:
-    number, event = one
-    if isinstance(event, ChatDelta):
-        return [paper.chunk(number, {"content": event.text}, logprobs=_logprobs(event.logprobs, vocabulary))]
-    if not isinstance(event, ChatAnswer):
-        return []
-    answers[number] = event
-    chunks = []
-    if event.reasoning:
-        chunks.append(paper.chunk(number, {"reasoning_content": event.reasoning}))
-    if event.tool_calls:
-        calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
-        chunks.append(paper.chunk(number, {"tool_calls": calls}))
-    return [*chunks, paper.chunk(number, {}, event.finish_reason)]
+class _Teller:
+    """What is told of a chat becomes the stream's events."""
+
+    def __init__(self, paper: _Paper, choices: int, vocabulary: Sequence[bytes]) -> None:
+        self._paper = paper
+        self._choices = choices
+        self._vocabulary = vocabulary
+        self._forms = [paper.form(number) for number in range(choices)]
+        self._answers: dict[int, ChatAnswer] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all choices have their answer."""
+        return len(self._answers) == self._choices
+
+    @property
+    def answers(self) -> list[ChatAnswer]:
+        """[choice], once it is done."""
+        return [self._answers[number] for number in range(self._choices)]
+
+    def begin(self) -> str:
+        """Before everything else."""
+        return "".join(
+            self._paper.chunk(number, {"role": "assistant", "content": ""}) for number in range(self._choices)
+        )
+
+    def chunks(self, one: Told) -> str:
+        """None, one or more events."""
+        number, event = one
+        if isinstance(event, ChatDelta):
+            if not self._vocabulary:
+                return self._forms[number].filled(event.text)
+            logprobs = _logprobs(event.logprobs, self._vocabulary)
+            return self._paper.chunk(number, {"content": event.text}, logprobs=logprobs)
+        if not isinstance(event, ChatAnswer):
+            return ""
+        self._answers[number] = event
+        chunks = ""
+        if event.reasoning:
+            chunks += self._paper.chunk(number, {"reasoning_content": event.reasoning})
+        if event.tool_calls:
+            calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
+            chunks += self._paper.chunk(number, {"tool_calls": calls})
+        return chunks + self._paper.chunk(number, {}, event.finish_reason)

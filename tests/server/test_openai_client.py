@@ -73,7 +73,6 @@ def test_a_stream_is_the_same_answer_in_pieces(live: Live) -> None:
     chunks = list(stream)
     texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(texts) == expected.text
-    assert len([text for text in texts if text]) > 3
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert len({chunk.id for chunk in chunks}) == 1
