@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agentmux.server.forms import ChatCompletion, HealthCard, ModelCard, ModelCards, Refused, TextCompletion
+from agentmux.server.responses_body import ResponseBody
 from agentmux.server.settings import ServerSettings
 from agentmux.server.state import Served
 from agentmux.server.wire import ChatBody, CompletionBody
@@ -25,6 +26,8 @@ _JSON = "application/json"
 _STREAM = "text/event-stream"
 _REFUSED_ONLY = ("functions", "function_call")
 """Members that are known so that they can be refused."""
+_NOT_OF_RESPONSES = ("n", "max_tokens", "stream_options")
+"""Members that are read as all others of ``Sampled``, and have no effect there."""
 _TEXT: Json = {"type": "string", "minLength": 1}
 _IDS: Json = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, "minItems": 1}
 _CONTENT: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]}
@@ -61,6 +64,7 @@ _ENDPOINTS: Mapping[str, Described] = MappingProxyType(
     {
         "/v1/chat/completions": Described(ChatCompletion, ChatBody, (_JSON, _STREAM)),
         "/v1/completions": Described(TextCompletion, CompletionBody, (_JSON, _STREAM)),
+        "/v1/responses": Described(None, ResponseBody, (_JSON, _STREAM)),
         "/v1/models": Described(ModelCards),
         "/v1/models/{name:path}": Described(ModelCard),
         "/health": Described(HealthCard, more={503: HealthCard}),
@@ -129,12 +133,12 @@ def _schemas(names: tuple[str, ...], settings: ServerSettings) -> Json:
     schemas["Part"]["required"] = ["type", "text"]
     schemas["ChatBody"]["properties"]["messages"]["maxItems"] = settings.max_messages
     schemas["CompletionBody"]["properties"]["prompt"] = {"anyOf": [_TEXT, _IDS, _several(_TEXT), _several(_IDS)]}
-    for body in (ChatBody, CompletionBody):
+    for body in (ChatBody, CompletionBody, ResponseBody):
         members = schemas[body.__name__]["properties"]
         members["model"] = {"type": "string", "enum": list(names)}
         members["n"]["anyOf"][0]["maximum"] = settings.max_choices
         members["logit_bias"]["anyOf"][0]["propertyNames"] = {"pattern": "^[0-9]{1,10}$"}
-        for name in _REFUSED_ONLY:
+        for name in _REFUSED_ONLY if body is not ResponseBody else _NOT_OF_RESPONSES:
             members.pop(name, None)
     return schemas
 
