@@ -39,8 +39,7 @@ async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
     served.known(body.model)
-    # In a thread: grammars of large schemas take a while, and others must not wait for them.
-    asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    asked = await _understood(served, body)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
     if published := served.published.get(body.model):
         prompt = _prompt_for(published, asked)
@@ -58,6 +57,13 @@ async def chat_completions(served: Served, request: Request) -> Response:
     events = told(served.mux, asked.turns)
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
+
+
+async def _understood(served: Served, body: ChatBody) -> Asked:
+    if body.tools or body.response_format:
+        # In a thread: grammars of large schemas take a while, and others must not wait for them.
+        return await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    return chat_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)
