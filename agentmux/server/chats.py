@@ -28,8 +28,7 @@ async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
     served.known(body.model)
-    # In a thread: grammars of large schemas take a while, and others must not wait for them.
-    asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    asked = await _understood(served, body)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
     if not asked.stream:
         answers = await answers_to(request, served, asked)
@@ -41,6 +40,13 @@ async def chat_completions(served: Served, request: Request) -> Response:
     vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
+
+
+async def _understood(served: Served, body: ChatBody) -> Asked:
+    if body.tools or body.response_format:
+        # In a thread: grammars of large schemas take a while, and others must not wait for them.
+        return await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    return chat_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)
