@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,9 @@ class ChatStarted:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """New text of the answer: no reasoning, no calls. ``text`` is "" where there are only log-probabilities to tell."""
+    """New text of the answer: no reasoning, no calls. ``text`` is "" where there are only log-probabilities to tell.
+
+    The first comes as soon as it is there; of the others, those that wait while the caller is busy come as one."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -102,7 +105,14 @@ class ChatAnswer:
     completion: Completion
 
 
-ChatEvent: TypeAlias = ChatStarted | ChatDelta | ChatAnswer
+@dataclass(frozen=True, slots=True)
+class ChatReasoned:
+    """What the model reasoned, all of it. Told before the answer's first text, where there is any of both."""
+
+    text: str
+
+
+ChatEvent: TypeAlias = ChatStarted | ChatReasoned | ChatDelta | ChatAnswer
 
 
 class Declared:
@@ -182,6 +192,8 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
         talk = _Talk(services, plan, spec)
         stack.push_async_callback(talk.end)
         while (event := await talk.next()) is not None:
+            if isinstance(event, ChatDelta) and (reasoned := talk.reasoned()):
+                yield reasoned
             yield event
         yield talk.answer()
 
@@ -250,10 +262,12 @@ class _Talk:
         self._services = services
         self._plan = plan
         self._run = uuid.uuid4().hex
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._events: deque[Event | None] = deque()
+        self._arrived = asyncio.Event()
         self._text = ""
         self._given = ""
         self._logprobs = 0
+        self._told_reasoning = False
         self._ended = False
         self._reply: ChatAnswer
         turn = services.turn(spec, self._run, CHAT, self._emit, 0)
@@ -262,10 +276,14 @@ class _Talk:
 
     def _on_end(self, task: asyncio.Task[Completion]) -> None:
         self._services.scheduler.forget_run(self._run)
-        self._events.put_nowait(None)
+        self._tell(None)
+
+    def _tell(self, event: Event | None) -> None:
+        self._events.append(event)
+        self._arrived.set()
 
     def _emit(self, event: Event) -> None:
-        self._events.put_nowait(event)
+        self._tell(event)
         for observer in self._services.observers:
             try:
                 observer(event)
@@ -275,7 +293,10 @@ class _Talk:
     async def next(self) -> ChatStarted | ChatDelta | None:
         """What comes next; None once the turn has ended well and all was told. Raises its error."""
         while not self._ended:
-            event = await self._events.get()
+            while not self._events:
+                self._arrived.clear()
+                await self._arrived.wait()
+            event = self._events.popleft()
             if event is None:
                 self._ended = True
                 self._reply = self._read(await self._task)
@@ -288,11 +309,25 @@ class _Talk:
         return None
 
     def _delta(self, event: TextStreamed) -> ChatDelta | None:
+        """All of the text that is there, beginning with this: whoever is slower than the engine gets fewer deltas."""
         self._text += event.text
+        logprobs = event.logprobs
+        while self._events and isinstance(more := self._events[0], TextStreamed):
+            self._events.popleft()
+            self._text += more.text
+            logprobs += more.logprobs
         new = self._plan.shown(self._text)[len(self._given) :]
         self._given += new
-        self._logprobs += len(event.logprobs)
-        return ChatDelta(new, event.logprobs) if new or event.logprobs else None
+        self._logprobs += len(logprobs)
+        return ChatDelta(new, logprobs) if new or logprobs else None
+
+    def reasoned(self) -> ChatReasoned | None:
+        """What came before the answer's text, once, as soon as there is some of that."""
+        if self._told_reasoning or not self._given:
+            return None
+        self._told_reasoning = True
+        reasoning = self._plan.reasoned(self._text)
+        return ChatReasoned(reasoning) if reasoning else None
 
     def _rest(self) -> ChatDelta | None:
         """What of the answer only its end made known."""

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 Stage = Callable[[Run, Any], Coroutine[Any, Any, Any]]
 """A pipeline function of one argument."""
+_LAST_MARK = "__agentmux_last__"
+"""Attribute of a function that gives what one of its stages gives: itself, and what makes it with other such stages."""
 
 
 def pipeline(
@@ -61,6 +63,7 @@ def sequence(*stages: Any, name: str = "sequence") -> Stage:
             value = await (ctx if following is None else ctx.before(following)).run(stage, value)
         return value
 
+    setattr(run, _LAST_MARK, (run, lambda change: sequence(*stages[:-1], change(stages[-1]), name=name)))
     return _named(run, name, stages[0])
 
 
@@ -144,7 +147,22 @@ def branch(choose: Any, stages: Mapping[Hashable, Any], *, default: Any = None, 
             raise ConfigError(f"{name}: no stage for {choice!r}; there are: {', '.join(map(repr, stages))}")
         return await ctx.run(stage, value)
 
+    def ending(change: Callable[[Any], Any]) -> Stage:
+        changed = {choice: change(stage) for choice, stage in stages.items()}
+        return branch(choose, changed, default=None if default is None else change(default), name=name)
+
+    setattr(run, _LAST_MARK, (run, ending))
     return _named(run, name, choose if runs else None)
+
+
+def ending_in(target: Any, change: Callable[[Any], Any]) -> Any:
+    """``target`` with ``change`` made of whatever gives its result, in sequences and branches down to their last
+    stages. What is neither is changed itself."""
+    made_by, ending = getattr(target, _LAST_MARK, (None, None))
+    # A function that wraps another one's may have that one's attributes.
+    if ending is None or made_by is not target:
+        return change(target)
+    return ending(lambda stage: ending_in(stage, change))
 
 
 def _named(run: Stage, name: str, first: Any) -> Stage:

@@ -63,6 +63,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def process_cpu_s(pid: int) -> float:
+    """CPU time that a process has had, all its threads. Raises OSError where there is no /proc, or no such process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _installed(package: str) -> str:
     try:
         return version(package)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agentmux.calls.format import CallFormat, Choice, ReasoningState
 from agentmux.calls.grammar import answer_grammar, chosen_tools
 from agentmux.calls.read import Reasoned, read_answer, shown_text, split_reasoning
-from agentmux.schema import OutputSchema
+from agentmux.schema import AnswerRejected, OutputSchema
 from agentmux.tools import Tool
 
 
@@ -44,6 +44,13 @@ class AnswerPlan:
         """
         reasoning, rest = split_reasoning(text, self.form, self.state, cut)
         return Reasoned(reasoning, read_answer(rest, self.tools, self.form, self.typed, cut, new_id))
+
+    def reasoned(self, text: str) -> str:
+        """Of a text still under way: the reasoning, once it has ended; "" until then, and where there is none."""
+        try:
+            return split_reasoning(text, self.form, self.state, cut=False)[0]
+        except AnswerRejected:
+            return ""
 
     def shown(self, text: str) -> str:
         """Of a text still under way: what is certainly the answer, and neither reasoning nor a call.

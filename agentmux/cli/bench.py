@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentmux.cli.bench_paging import paging
+from agentmux.cli.bench_server import server
 from agentmux.cli.options import DEVICE, Counts, Size, loading_native
 from agentmux.cli.output import Output, printable
 from agentmux.cli.summary import size_text
@@ -214,8 +215,9 @@ def _show_schedules(report: SchedulerReport, output: Output) -> None:
     output.line("wait, longest: of a turn, to its admission; run: mean, from its arrival to its end; seconds")
 
 
-# Registered from its own file: it has a bench, a table and a picture of its own.
+# Registered from their own files: each has a bench and a table of its own.
 bench.add_command(paging)
+bench.add_command(server)
 
 
 def _tell(line: str) -> None:

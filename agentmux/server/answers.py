@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from agentmux.chatting import ChatAnswer, ChatEvent, ChatRequest
+from agentmux.chatting import ChatAnswer, ChatDelta, ChatEvent, ChatRequest
 from agentmux.messages import TokenLogprob
 from agentmux.runtime import Runtime
 from agentmux.server.reading import ClientGone, unless_gone
@@ -26,6 +26,18 @@ _IMPOSSIBLE = -9999.0
 
 async def told(mux: Runtime, turns: Sequence[ChatRequest]) -> AsyncGenerator[Told, None]:
     """The events of all turns, as they come. The first error ends all of them. Closed early, it cancels them."""
+    if len(turns) > 1:
+        async with aclosing(_told_of_several(mux, turns)) as several:
+            async for one in several:
+                yield one
+        return
+    # Most requests: without a task and a queue between the turn and whoever sends it.
+    async with aclosing(mux.chat(turns[0])) as events:
+        async for event in events:
+            yield 0, event
+
+
+async def _told_of_several(mux: Runtime, turns: Sequence[ChatRequest]) -> AsyncGenerator[Told, None]:
     queue: asyncio.Queue[Told | None] = asyncio.Queue()
 
     async def follow(number: int, turn: ChatRequest) -> None:
@@ -39,11 +51,12 @@ async def told(mux: Runtime, turns: Sequence[ChatRequest]) -> AsyncGenerator[Tol
     try:
         left = len(tasks)
         while left:
-            one = await queue.get()
-            if one is not None:
+            waiting = [await queue.get()]
+            while not queue.empty():
+                waiting.append(queue.get_nowait())
+            for one in merged([one for one in waiting if one is not None]):
                 yield one
-                continue
-            left -= 1
+            left -= waiting.count(None)
             for task in tasks:
                 if task.done():
                     task.result()
@@ -51,6 +64,26 @@ async def told(mux: Runtime, turns: Sequence[ChatRequest]) -> AsyncGenerator[Tol
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def merged(waiting: Sequence[Told]) -> list[Told]:
+    """The same with fewer deltas: each choice's deltas that follow each other are one. A choice's events keep their
+    order; what different choices say has none."""
+    result: list[Told] = []
+    deltas: dict[int, int] = {}
+    for number, event in waiting:
+        at = deltas.get(number)
+        if not isinstance(event, ChatDelta):
+            deltas.pop(number, None)
+        elif at is None:
+            deltas[number] = len(result)
+        else:
+            before = result[at][1]
+            assert isinstance(before, ChatDelta)
+            result[at] = number, ChatDelta(before.text + event.text, before.logprobs + event.logprobs)
+            continue
+        result.append((number, event))
+    return result
 
 
 async def whole(mux: Runtime, turns: Sequence[ChatRequest]) -> tuple[ChatAnswer, ...]:
@@ -90,9 +123,33 @@ class EventStream(StreamingResponse):
             await self._events.aclose()
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: ``json.dumps`` with other than its default settings makes one at each call."""
+_HOLE = "\0"
+"""No JSON text has it: it is escaped there."""
+
+
 def sse(document: Any) -> str:
     """One event."""
-    return f"data: {json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
+    return f"data: {_JSON.encode(document)}\n\n"
+
+
+class Form:
+    """An event that is the same each time but for one text. Putting the text in costs a tenth of writing all of it.
+
+    Args:
+        make: the event's document, with the text that it is given as one of its values.
+    """
+
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        before, hole, after = sse(make(_HOLE)).partition(_JSON.encode(_HOLE))
+        if not hole or _JSON.encode(_HOLE) in after:
+            raise ValueError("the text must be in the document once")
+        self._before, self._after = before, after
+
+    def filled(self, text: str) -> str:
+        """The event with this text."""
+        return f"{self._before}{_JSON.encode(text)}{self._after}"
 
 
 DONE = "data: [DONE]\n\n"

@@ -17,12 +17,15 @@ from agentmux.log import get_logger
 from agentmux.runtime import Runtime
 from agentmux.server.chats import chat_completions
 from agentmux.server.completions import completions
+from agentmux.server.embeddings import embeddings
 from agentmux.server.guard import Guard
 from agentmux.server.health import Health
 from agentmux.server.listing import health, metrics, model, models
+from agentmux.server.openapi import openapi
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
 from agentmux.server.reading import ClientGone
+from agentmux.server.responses import responses
 from agentmux.server.settings import ServerSettings
 from agentmux.server.state import Served
 from agentmux.server.traffic import Traffic
@@ -33,10 +36,13 @@ _ROUTES: Mapping[str, tuple[str, Endpoint]] = MappingProxyType(
     {
         "/v1/chat/completions": ("POST", chat_completions),
         "/v1/completions": ("POST", completions),
+        "/v1/responses": ("POST", responses),
+        "/v1/embeddings": ("POST", embeddings),
         "/v1/models": ("GET", models),
         "/v1/models/{name:path}": ("GET", model),
         "/health": ("GET", health),
         "/metrics": ("GET", metrics),
+        "/openapi.json": ("GET", openapi),
     }
 )
 _CLIENT_GONE = 499
@@ -74,6 +80,7 @@ def _answered(served: Served, endpoint: Endpoint) -> Callable[[Request], Awaitab
                 get_logger("agentmux.server").error("request failed", error=repr(error), exc_info=True)
             return problem.response()
 
+    answer.__doc__ = endpoint.__doc__
     return answer
 
 

@@ -127,6 +127,8 @@ def _asked(body: Sampled, turns: Sequence[ChatRequest], settings: ServerSettings
 
 def _seeded(turn: ChatRequest, number: int) -> ChatRequest:
     """Each choice has a seed of its own, all made of the one that was given."""
+    if not number:
+        return turn
     return replace(turn, sampling=replace(turn.sampling, seed=(turn.sampling.seed + number) % _SEEDS))
 
 

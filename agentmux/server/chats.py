@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agentmux.chatting import ChatAnswer, ChatDelta
-from agentmux.messages import RunResult, TokenLogprob
-from agentmux.server.answers import DONE, EventStream, Told, begun, sse, token_document, told, usage_document, whole
+from agentmux.messages import TokenLogprob
+from agentmux.server.answers import DONE, EventStream, Form, Told, begun, sse, token_document, usage_document
 from agentmux.server.asked import Asked, chat_of
-from agentmux.server.problems import Problem, problem_of
-from agentmux.server.published import Published, run_published, text_of
-from agentmux.server.reading import document_of, unless_gone
+from agentmux.server.problems import problem_of
+from agentmux.server.reading import document_of
 from agentmux.server.state import Served
+from agentmux.server.telling import answers_to, events_of
 from agentmux.server.wire import ChatBody
 
 
@@ -28,25 +28,25 @@ async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
     served.known(body.model)
-    # In a thread: grammars of large schemas take a while, and others must not wait for them.
-    asked = await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    asked = await _understood(served, body)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
-    if published := served.published.get(body.model):
-        prompt = _prompt_for(published, asked)
-        result = await unless_gone(request, run_published(served.mux, published, prompt))
-        if asked.stream:
-            return EventStream(_run_chunks(paper, result, asked))
-        return JSONResponse(_run_document(paper, result))
-    served.use_session(body.session)
-    vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     if not asked.stream:
-        answers = await unless_gone(request, whole(served.mux, asked.turns))
+        answers = await answers_to(request, served, asked)
+        vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
         choices = [_choice(number, answer, vocabulary) for number, answer in enumerate(answers)]
         usage = usage_document(answers, asked.count)
         return JSONResponse(paper.document("chat.completion", choices, usage=usage))
-    events = told(served.mux, asked.turns)
+    events = events_of(served, asked)
+    vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
+
+
+async def _understood(served: Served, body: ChatBody) -> Asked:
+    if body.tools or body.response_format:
+        # In a thread: grammars of large schemas take a while, and others must not wait for them.
+        return await asyncio.to_thread(chat_of, body, served.settings, served.declared)
+    return chat_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,17 @@ class _Paper:
         return {**head, "choices": choices, **more}
 
     def chunk(self, number: int, delta: dict[str, Any], ended: str | None = None, logprobs: Any = None) -> str:
+        return sse(self._chunk(number, delta, ended, logprobs))
+
+    def form(self, number: int) -> Form:
+        """Of the chunks with a choice's text, which are nearly all."""
+        return Form(lambda text: self._chunk(number, {"content": text}))
+
+    def _chunk(
+        self, number: int, delta: dict[str, Any], ended: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
         choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": ended}
-        return sse(self.document("chat.completion.chunk", [choice]))
+        return self.document("chat.completion.chunk", [choice])
 
 
 def _choice(number: int, answer: ChatAnswer, vocabulary: Sequence[bytes]) -> dict[str, Any]:
@@ -98,78 +107,67 @@ async def _chunks(
     asked: Asked,
     vocabulary: Sequence[bytes],
 ) -> AsyncGenerator[str, None]:
-    answers: dict[int, ChatAnswer] = {}
-    for number in range(len(asked.turns)):
-        yield paper.chunk(number, {"role": "assistant", "content": ""})
+    teller = _Teller(paper, len(asked.turns), vocabulary)
+    last = ""
     async with aclosing(events):
         try:
-            for text in _told_chunks(paper, first, answers, vocabulary):
-                yield text
+            yield teller.begin() + teller.chunks(first)
             async for one in events:
-                for text in _told_chunks(paper, one, answers, vocabulary):
-                    yield text
+                last = teller.chunks(one)
+                if last and not teller.is_done:
+                    yield last
         except Exception as error:
             problem = problem_of(error)
             served.traffic.refused(problem.code)
             yield sse(problem.document)
             return
     if asked.include_usage:
-        whole_answers = [answers[number] for number in range(len(asked.turns))]
-        usage = usage_document(whole_answers, asked.count)
-        yield sse(paper.document("chat.completion.chunk", [], usage=usage))
-    yield DONE
+        usage = usage_document(teller.answers, asked.count)
+        last += sse(paper.document("chat.completion.chunk", [], usage=usage))
+    yield last + DONE
 
 
-def _told_chunks(paper: _Paper, one: Told, answers: dict[int, ChatAnswer], vocabulary: Sequence[bytes]) -> list[str]:
-    number, event = one
-    if isinstance(event, ChatDelta):
-        return [paper.chunk(number, {"content": event.text}, logprobs=_logprobs(event.logprobs, vocabulary))]
-    if not isinstance(event, ChatAnswer):
-        return []
-    answers[number] = event
-    chunks = []
-    if event.reasoning:
-        chunks.append(paper.chunk(number, {"reasoning_content": event.reasoning}))
-    if event.tool_calls:
-        calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
-        chunks.append(paper.chunk(number, {"tool_calls": calls}))
-    return [*chunks, paper.chunk(number, {}, event.finish_reason)]
+class _Teller:
+    """What is told of a chat becomes the stream's events."""
 
+    def __init__(self, paper: _Paper, choices: int, vocabulary: Sequence[bytes]) -> None:
+        self._paper = paper
+        self._choices = choices
+        self._vocabulary = vocabulary
+        self._forms = [paper.form(number) for number in range(choices)]
+        self._answers: dict[int, ChatAnswer] = {}
 
-def _prompt_for(published: Published, asked: Asked) -> str:
-    """The last message, if it is the user's. Raises Problem for what an agent of its own does not take."""
-    (turn, *more) = asked.turns
-    if more or turn.tools or turn.output.schema is not None or turn.logprobs is not None:
-        raise Problem(
-            400,
-            f"{published.name} is a whole {published.kind}, no model: it knows no n, tools, response_format, logprobs",
-            code="unsupported",
+    @property
+    def is_done(self) -> bool:
+        """Whether all choices have their answer."""
+        return len(self._answers) == self._choices
+
+    @property
+    def answers(self) -> list[ChatAnswer]:
+        """[choice], once it is done."""
+        return [self._answers[number] for number in range(self._choices)]
+
+    def begin(self) -> str:
+        """Before everything else."""
+        return "".join(
+            self._paper.chunk(number, {"role": "assistant", "content": ""}) for number in range(self._choices)
         )
-    users = [message.content for message in turn.messages if message.role == "user"]
-    if not users:
-        raise Problem(400, f"{published.name} needs a message of the user", code="invalid_value", param="messages")
-    return users[-1]
 
-
-def _run_document(paper: _Paper, result: RunResult[Any]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text_of(result.output), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return paper.document("chat.completion", [choice], usage=_run_usage(result))
-
-
-async def _run_chunks(paper: _Paper, result: RunResult[Any], asked: Asked) -> AsyncGenerator[str, None]:
-    """In one piece: what an agent's model says on its way need not be the run's output."""
-    yield paper.chunk(0, {"role": "assistant", "content": text_of(result.output)})
-    yield paper.chunk(0, {}, "stop")
-    if asked.include_usage:
-        yield sse(paper.document("chat.completion.chunk", [], usage=_run_usage(result)))
-    yield DONE
-
-
-def _run_usage(result: RunResult[Any]) -> dict[str, Any]:
-    used = result.usage
-    return {
-        "prompt_tokens": used.prompt_tokens,
-        "completion_tokens": used.generated_tokens,
-        "total_tokens": used.tokens,
-    }
+    def chunks(self, one: Told) -> str:
+        """None, one or more events."""
+        number, event = one
+        if isinstance(event, ChatDelta):
+            if not self._vocabulary:
+                return self._forms[number].filled(event.text)
+            logprobs = _logprobs(event.logprobs, self._vocabulary)
+            return self._paper.chunk(number, {"content": event.text}, logprobs=logprobs)
+        if not isinstance(event, ChatAnswer):
+            return ""
+        self._answers[number] = event
+        chunks = ""
+        if event.reasoning:
+            chunks += self._paper.chunk(number, {"reasoning_content": event.reasoning})
+        if event.tool_calls:
+            calls = [{"index": at, **call} for at, call in enumerate(_calls(event))]
+            chunks += self._paper.chunk(number, {"tool_calls": calls})
+        return chunks + self._paper.chunk(number, {}, event.finish_reason)

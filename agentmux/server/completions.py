@@ -16,6 +16,7 @@ from agentmux.messages import TokenLogprob
 from agentmux.server.answers import (
     DONE,
     EventStream,
+    Form,
     Told,
     begun,
     finite,
@@ -81,23 +82,28 @@ async def _chunks(
     vocabulary: Sequence[bytes],
 ) -> AsyncGenerator[str, None]:
     answers: dict[int, ChatAnswer] = {}
+    forms = [_form(head, number) for number in range(len(asked.turns))]
 
-    def chunk(one: Told) -> str | None:
+    def chunk(one: Told) -> str:
         number, event = one
         if isinstance(event, ChatDelta):
+            if not vocabulary:
+                return forms[number].filled(event.text)
             return sse({**head, "choices": [_choice(number, event.text, event.logprobs, vocabulary)]})
         if not isinstance(event, ChatAnswer):
-            return None
+            return ""
         answers[number] = event
         return sse({**head, "choices": [_choice(number, "", (), (), event.finish_reason)]})
 
+    last = ""
     async with aclosing(events):
         try:
-            if text := chunk(first):
-                yield text
+            if begun_with := chunk(first):
+                yield begun_with
             async for one in events:
-                if text := chunk(one):
-                    yield text
+                last = chunk(one)
+                if last and len(answers) < len(asked.turns):
+                    yield last
         except Exception as error:
             problem = problem_of(error)
             served.traffic.refused(problem.code)
@@ -105,5 +111,10 @@ async def _chunks(
             return
     if asked.include_usage:
         whole_answers = [answers[number] for number in range(len(asked.turns))]
-        yield sse({**head, "choices": [], "usage": usage_document(whole_answers, asked.count)})
-    yield DONE
+        last += sse({**head, "choices": [], "usage": usage_document(whole_answers, asked.count)})
+    yield last + DONE
+
+
+def _form(head: Head, number: int) -> Form:
+    """Of the chunks with a choice's text, which are nearly all."""
+    return Form(lambda text: {**head, "choices": [_choice(number, text, (), ())]})

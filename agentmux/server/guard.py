@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -18,6 +19,7 @@ from agentmux.server.traffic import Traffic
 
 REQUEST_ID = "x-request-id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CUT_OFF = Problem(503, "the server ended before the answer was there", code="engine_unavailable", type="server_error")
 
 
 class Guard:
@@ -56,6 +58,10 @@ class Guard:
 
         try:
             await self._answer(scope, receive, named, headers)
+        except asyncio.CancelledError:
+            if not status:
+                await _CUT_OFF.response()(scope, receive, named)
+            raise
         except Exception as error:
             self._log.error("request failed", request=request_id, path=scope["path"], error=repr(error), exc_info=True)
             if not status:
@@ -77,6 +83,14 @@ class Guard:
         if len(headers) > self._settings.max_headers:
             raise Problem(
                 431, f"{len(headers)} headers are more than {self._settings.max_headers}", code="too_many_headers"
+            )
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy may see the request's end elsewhere, and so another request behind it.
+            raise Problem(
+                400,
+                "a request has Transfer-Encoding or Content-Length, not both",
+                code="invalid_http",
+                headers={"Connection": "close"},
             )
         if not self._keys:
             self._check_host(headers)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -190,6 +194,81 @@ def test_a_body_that_does_not_come(strict: Live) -> None:
     with strict.raw() as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         assert answer_of(connection) == 408
+
+
+def test_a_body_that_comes_byte_by_byte(strict: Live) -> None:
+    with strict.raw() as connection:
+        connection.sendall(HEAD + b"Content-Length: 10000\r\n\r\n{")
+        while not select.select([connection], [], [], 0.02)[0]:
+            connection.sendall(b" ")
+        # It is answered while it still sends; what it sent then may have reset the connection, but not before.
+        assert connection.recv(12) == b"HTTP/1.1 408"
+
+
+def test_bodies_that_come_slowly_do_not_hold_up_others(strict: Live) -> None:
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(50):
+            open_ones.enter_context(strict.raw()).sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        assert strict.post("/v1/chat/completions", chat("m")).status_code == 200
+
+
+def test_half_of_the_connection_is_closed_while_it_is_answered(strict: Live) -> None:
+    body = json.dumps(chat("m")).encode()
+    with strict.raw() as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection)[:15] in (b"", b"HTTP/1.1 200 OK")
+
+
+def test_garbage_behind_a_request(strict: Live) -> None:
+    body = json.dumps(chat("m")).encode()
+    for request, status in (
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+        (HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, b"200"),
+        (HEAD + b"Content-Length: 2\r\n\r\n[]", b"400"),
+    ):
+        with strict.raw() as connection:
+            connection.sendall(request + b"\x00\x01garbage \xff\r\n\r\n")
+            got = read_all(connection)
+        assert re.findall(rb"HTTP/1.1 (\d+)", got) == [status, b"400"]
+        assert b'"code":"invalid_http"' in got
+
+
+def test_requests_one_behind_the_other(strict: Live) -> None:
+    one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    with strict.raw() as connection:
+        connection.sendall((one + b"\r\n") * 20 + one + b"Connection: close\r\n\r\n")
+        assert re.findall(rb"HTTP/1.1 (\d+)", read_all(connection)) == [b"200"] * 21
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET /v1/models/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"G\xc3T /health HTTP/1.1\r\n\r\n"],
+    ids=["path", "method"],
+)
+def test_heads_that_are_no_ascii(strict: Live, head: bytes) -> None:
+    with strict.raw() as connection:
+        connection.sendall(head)
+        assert answer_of(connection) == 400
+
+
+def test_names_and_headers_that_are_no_utf8(strict: Live) -> None:
+    unknown = strict.get("/v1/models/%ff%00%f0%9f")
+    assert (unknown.status_code, code_of(unknown)) == (404, "model_not_found")
+    with strict.raw() as connection:
+        connection.sendall(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: \xff\xfe\r\n"
+            b"Authorization: Bearer \xff\r\nConnection: close\r\n\r\n"
+        )
+        got = read_all(connection)
+    assert got.startswith(b"HTTP/1.1 200")
+    assert b"x-request-id: req_" in got
+
+
+def test_two_ways_to_say_where_a_body_ends(strict: Live) -> None:
+    with strict.raw() as connection:
+        connection.sendall(HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert answer_of(connection) == 400
 
 
 def test_a_head_that_does_not_come(strict: Live) -> None:

@@ -38,11 +38,11 @@ class Verdict(BaseModel):
     grade: Literal["high", "low"]
 
 
-def own(live: Live, model: str, **options: Any) -> ChatAnswer:
+def own(live: Live, model: str, question: str = QUESTION, **options: Any) -> ChatAnswer:
     """What the runtime itself answers."""
 
     async def ask() -> ChatAnswer:
-        request = ChatRequest(model, (Message("user", QUESTION),), **options)
+        request = ChatRequest(model, (Message("user", question),), **options)
         async with aclosing(live.mux.chat(request)) as events:
             *_, last = [event async for event in events]
         assert isinstance(last, ChatAnswer)
@@ -73,7 +73,6 @@ def test_a_stream_is_the_same_answer_in_pieces(live: Live) -> None:
     chunks = list(stream)
     texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(texts) == expected.text
-    assert len([text for text in texts if text]) > 3
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert len({chunk.id for chunk in chunks}) == 1

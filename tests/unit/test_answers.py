@@ -394,6 +394,8 @@ def test_reasoning_is_not_streamed_as_an_answer() -> None:
     opened = planned(FORMS["qwen3_thinking"], TEXT, OPEN)
     assert opened.shown("Hm.") == ""
     assert opened.shown("Hm.</think>Yes") == "Yes"
+    assert {plan.reasoned(text[:end]) for end in range(len(text) + 1)} == {"", "Hm <b>."}
+    assert (opened.reasoned("Hm."), opened.reasoned("Hm.</think>")) == ("", "Hm.")
 
 
 @pytest.mark.parametrize("name", ["mistral_v3", "mistral_v11", "deepseek_v3", "command_r7b", "nemotron", "qwen25"])
