@@ -107,12 +107,13 @@ def _keys(file: Path | None) -> tuple[str, ...]:
 
 
 async def _serve(setting: Setting, output: Output) -> None:
-    from agentmux.server import Traffic, application, listen, serve
+    from agentmux.server import Live, Traffic, application, listen, serve
 
-    traffic, settings = Traffic(), setting.server
+    traffic, live, settings = Traffic(), Live(), setting.server
     with listen(settings) as listening:
-        async with open_runtime(setting.models, observers=[traffic.observe], **setting.runtime) as mux:
-            app = application(mux, settings, traffic, setting.targets)
+        async with open_runtime(setting.models, observers=[traffic.observe, live.observe], **setting.runtime) as mux:
+            app = application(mux, settings, traffic, setting.targets, live)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            await serve(app, listening, settings, lambda: output.line(f"serving http://{shown}:{port}/v1"))
+            ready = f"serving http://{shown}:{port}/v1"
+            await serve(app, listening, settings, lambda: output.line(ready), live.end)

@@ -1,0 +1,180 @@
+// Runs with their agents, and requests to models, each with its turns as bars over time.
+
+import { element, keep, seconds, setAttribute, setText } from "./format.js";
+
+const MOST_RUNS = 8;
+const MOST_ROWS = 4; // of turns at the same time, in one lane
+const LEAST_SHARE = 0.012; // of the window's width, so that a short turn can be seen and hit
+
+let current = null; // the turn that Tab comes to
+
+export function prepareTimeline(open) {
+  const lanes = document.getElementById("lanes");
+  lanes.addEventListener("click", ({ target }) => {
+    const bar = target.closest("button.turn");
+    if (!bar) return;
+    choose(bar);
+    open(bar.dataset.key);
+  });
+  lanes.addEventListener("focusin", ({ target }) => {
+    if (target.matches("button.turn")) choose(target);
+  });
+  lanes.addEventListener("keydown", (event) => {
+    const next = neighbour(event.key);
+    if (!next) return;
+    event.preventDefault();
+    choose(next);
+    next.focus();
+  });
+}
+
+function bars(within = document.getElementById("lanes")) {
+  return [...within.querySelectorAll("button.turn")];
+}
+
+function choose(bar) {
+  current = bar.dataset.key;
+  for (const one of bars()) one.tabIndex = one === bar ? 0 : -1;
+}
+
+function neighbour(key) {
+  const from = bars().find((bar) => bar.dataset.key === current);
+  if (!from) return null;
+  const lane = from.closest(".lane");
+  const inLane = bars(lane);
+  const at = inLane.indexOf(from);
+  if (key === "ArrowRight") return inLane[at + 1];
+  if (key === "ArrowLeft") return inLane[at - 1];
+  if (key === "Home") return inLane[0];
+  if (key === "End") return inLane.at(-1);
+  if (key !== "ArrowUp" && key !== "ArrowDown") return null;
+  const lanes = [...document.querySelectorAll("#lanes .lane")].filter((one) => bars(one).length);
+  const other = lanes[lanes.indexOf(lane) + (key === "ArrowDown" ? 1 : -1)];
+  return other ? nearest(bars(other), Number.parseFloat(from.style.left)) : null;
+}
+
+function nearest(list, left) {
+  const distance = (bar) => Math.abs(Number.parseFloat(bar.style.left) - left);
+  return list.reduce((best, bar) => (distance(bar) < distance(best) ? bar : best));
+}
+
+export function showTimeline(state, windowS) {
+  const view = { from: state.now - windowS, now: state.now, windowS };
+  const shown = lanesOf(state, view);
+  keep(
+    document.getElementById("lanes"),
+    shown.length ? shown : [{ key: "none" }],
+    (lane) => lane.key,
+    createLane,
+    (node, lane) => updateLane(node, lane, state, view),
+  );
+  const all = bars();
+  if (all.length && !all.some((bar) => bar.tabIndex === 0)) choose(all.at(-1));
+  showAxis(windowS);
+}
+
+function visible(one, view, endS = one.ended_s) {
+  return endS === undefined || endS > view.from;
+}
+
+function lanesOf(state, view) {
+  const runs = Object.values(state.document.spans).filter((span) => span.span === 0 && visible(span, view));
+  runs.sort((a, b) => b.started_s - a.started_s);
+  const known = new Set(Object.values(state.document.spans).map((span) => span.run));
+  const chats = new Map();
+  const agents = new Map();
+  for (const turn of state.turns.filter((one) => visible(one, view))) {
+    if (known.has(turn.run)) put(agents, `${turn.run}/${turn.agent}`, turn);
+    else put(chats, turn.model, turn);
+  }
+  const lanes = [...chats].map(([model, turns]) => ({ key: `chat/${model}`, label: `chat with ${model}`, turns }));
+  for (const run of runs.slice(0, MOST_RUNS)) {
+    lanes.push({ key: `run/${run.run}`, label: run.agent, span: run, turns: [] });
+    for (const [key, turns] of agents) {
+      if (key.startsWith(`${run.run}/`)) lanes.push({ key, label: turns[0].agent, inner: true, turns });
+    }
+  }
+  return lanes;
+}
+
+function put(groups, key, value) {
+  if (!groups.has(key)) groups.set(key, []);
+  groups.get(key).push(value);
+}
+
+function createLane(lane) {
+  if (lane.key === "none") return element("p", { class: "note" }, "No turns in this time. Ask a model something below.");
+  const kind = lane.span ? "lane run" : lane.inner ? "lane inner" : "lane";
+  const track = element("div", { class: "track" });
+  return element("div", { class: kind, role: "group" }, element("span", { class: "label" }), track);
+}
+
+function updateLane(node, lane, state, view) {
+  if (lane.key === "none") return;
+  setText(node.querySelector(".label"), lane.label);
+  setAttribute(node, "aria-label", lane.span ? runText(lane.span, view) : `${lane.label}: ${lane.turns.length} turns`);
+  const track = node.querySelector(".track");
+  const items = lane.span ? [{ id: "span", run: lane.span }] : packed(lane.turns, view);
+  keep(track, items, (item) => item.id, createItem, (bar, item) => updateItem(bar, item, state, view));
+  const rows = Math.max(1, ...items.map((item) => (item.row ?? 0) + 1));
+  track.style.height = `${rows * 20}px`;
+}
+
+// Turns at the same time lie in rows, one below the other.
+function packed(turns, view) {
+  const ends = [];
+  return turns.map((turn) => {
+    const endS = Math.max(turn.ended_s ?? view.now, turn.queued_s + LEAST_SHARE * view.windowS);
+    let row = ends.findIndex((end) => end <= turn.queued_s);
+    if (row < 0) row = Math.min(ends.length, MOST_ROWS - 1);
+    ends[row] = endS;
+    return { id: turn.id, turn, row };
+  });
+}
+
+function createItem(item) {
+  if (item.run) return element("span", { class: "whole" });
+  return element("button", { type: "button", class: "turn", tabindex: "-1" }, element("span", { class: "wait" }));
+}
+
+function updateItem(bar, item, state, view) {
+  const { turn, run } = item;
+  const startS = run ? run.started_s : turn.queued_s;
+  const endS = (run ?? turn).ended_s ?? view.now;
+  const left = Math.max(0, share(startS - view.from, view));
+  const width = Math.max(LEAST_SHARE, share(endS - view.from, view) - left);
+  bar.style.left = `${100 * Math.min(left, 1 - LEAST_SHARE)}%`;
+  bar.style.width = `${100 * Math.min(width, 1)}%`;
+  if (run) {
+    setAttribute(bar, "data-state", run.error ? "failed" : run.ended_s === undefined ? "running" : "finished");
+    return;
+  }
+  bar.style.top = `${item.row * 20}px`;
+  setAttribute(bar, "data-place", state.place(turn.model));
+  setAttribute(bar, "data-state", turn.state);
+  setAttribute(bar, "aria-label", turnText(turn, view));
+  setAttribute(bar, "title", turnText(turn, view));
+  const waitedS = (turn.admitted_s ?? endS) - turn.queued_s;
+  bar.firstChild.style.width = `${endS > startS ? Math.min(100, (100 * waitedS) / (endS - startS)) : 0}%`;
+}
+
+function share(spanS, view) {
+  return spanS / view.windowS;
+}
+
+function turnText(turn, view) {
+  const tookS = (turn.ended_s ?? view.now) - turn.queued_s;
+  return `Turn ${turn.id}, ${turn.agent} on ${turn.model}, ${turn.state}, ${turn.tokens} tokens, ${seconds(tookS)}`;
+}
+
+function runText(run, view) {
+  const tookS = (run.ended_s ?? view.now) - run.started_s;
+  const how = run.error ? "failed" : run.ended_s === undefined ? "running" : "finished";
+  return `Run of ${run.agent}, ${how}, ${seconds(tookS)}`;
+}
+
+function showAxis(windowS) {
+  const marks = [1, 0.75, 0.5, 0.25, 0].map((part) => ({ part, text: part ? `−${seconds(part * windowS).replace(".0 s", " s")}` : "now" }));
+  const create = () => element("span");
+  keep(document.getElementById("axis"), marks, (mark) => mark.part, create, (node, mark) => setText(node, mark.text));
+}
