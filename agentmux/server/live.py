@@ -24,9 +24,6 @@ from agentmux.server.problems import Problem
 
 TICK_S = 0.1
 """Between two changes at least, while there is work."""
-IDLE_S = 2.0
-"""Between two looks at the engine while nothing happens; events are told at once."""
-HEARTBEAT_S = 15.0
 MAX_WATCHERS = 32
 
 
@@ -35,10 +32,16 @@ class Live:
 
     Args:
         clock: seconds, for tests.
+        idle_s: between two looks at the engine while nothing happens; events are told at once.
+        heartbeat_s: seconds of silence after which a stream says that it is still there.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, idle_s: float = 2.0, heartbeat_s: float = 15.0
+    ) -> None:
         self._clock = clock
+        self._idle_s = idle_s
+        self._heartbeat_s = heartbeat_s
         self._began_s = clock()
         self._record = Record()
         self._version = 0
@@ -101,7 +104,7 @@ class Live:
                     if patch := changes(seen, now):
                         yield _event("delta", {"now_s": self._now_s(), **patch})
                         seen, sent_s = now, self._clock()
-                if self._clock() - sent_s >= HEARTBEAT_S:
+                if self._clock() - sent_s >= self._heartbeat_s:
                     yield ": still here\n\n"
                     sent_s = self._clock()
                 await self._pause(woken, stats)
@@ -111,7 +114,7 @@ class Live:
     async def _pause(self, woken: asyncio.Event, stats: RuntimeStats | None) -> None:
         if stats is None or not (stats.active or stats.queued):
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), IDLE_S)
+                await asyncio.wait_for(woken.wait(), self._idle_s)
         if not self._ended:
             await asyncio.sleep(TICK_S)
 

@@ -38,7 +38,8 @@ function firstTokens(state, spanS) {
     .map((turn) => `M${x(turn.ended_s - from, spanS)},${y(turn.ttft_s, most)}h0`)
     .join("");
   const now = seen.length ? seconds(seen.at(-1).ttft_s) : "–";
-  return { title: "Time to first token", path, kind: "dots", now, most: most ? `at most ${seconds(most)}` : "nothing yet" };
+  const said = most ? `at most ${seconds(most)}` : "nothing yet";
+  return { title: "Time to first token", path, kind: "dots", now, most: said };
 }
 
 function x(value, most) {
@@ -57,7 +58,8 @@ function create(chart) {
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("class", chart.kind);
   svg.append(path);
-  const figures = element("p", {}, element("span", { class: "label" }, chart.title), element("strong"), element("small"));
+  const label = element("span", { class: "label" }, chart.title);
+  const figures = element("p", {}, label, element("strong"), element("small"));
   return element("div", { class: "chart" }, figures, svg);
 }
 

@@ -30,10 +30,10 @@ export class Chat {
   }
 
   offer(models, targets) {
-    const names = [...models.map((name) => [name, name]), ...Object.entries(targets).map(([name, kind]) => [name, `${name} (${kind})`])];
+    const others = Object.entries(targets).map(([name, kind]) => [name, `${name} (${kind})`]);
+    const names = [...models.map((name) => [name, name]), ...others];
     const create = ([name]) => element("option", { value: name });
     keep(find("chat-model"), names, ([name]) => name, create, (node, [, text]) => setText(node, text));
-    this.targets = targets;
   }
 
   async ask(text) {

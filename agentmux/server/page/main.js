@@ -10,9 +10,15 @@ import { follow, rememberKey } from "./stream.js";
 import { prepareTimeline, showTimeline } from "./timeline.js";
 import { TurnDialog } from "./turn.js";
 
-const TICK_MS = 500;
+const BUSY_MS = 500;
+const IDLE_MS = 2000;
 const CHARTS_S = 300;
-const SAYINGS = { connecting: "connecting", live: "live", reconnecting: "connection lost, trying again", key: "needs an API key" };
+const SAYINGS = {
+  connecting: "connecting",
+  live: "live",
+  reconnecting: "connection lost, trying again",
+  key: "needs an API key",
+};
 
 const state = new State();
 const chat = new Chat();
@@ -44,7 +50,7 @@ function drawSoon() {
 
 function tick() {
   clearTimeout(ticking);
-  if (state.moves(CHARTS_S)) ticking = setTimeout(drawSoon, TICK_MS);
+  if (state.moves(CHARTS_S)) ticking = setTimeout(drawSoon, state.busy ? BUSY_MS : IDLE_MS);
 }
 
 function connection(name) {

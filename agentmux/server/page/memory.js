@@ -3,6 +3,7 @@
 import { bytes, element, keep, setAttribute, setText } from "./format.js";
 
 const MOST_CELLS = 96; // of a model; with more layers, a block stands for several
+const MOST_DOTS = 8;
 const WORDS = { r: "on the device", a: "arriving", h: "computed by the CPU", ".": "in host memory" };
 
 export function showMemory(state) {
@@ -88,7 +89,8 @@ function update(node, name, model) {
   setAttribute(layers, "aria-label", `Layers of ${name}: ${counted(model.units)}`);
   setText(node.querySelector(".where"), where(model));
   const slots = node.querySelector(".slots");
-  const dots = "●".repeat(Math.min(model.active, 16)) + "○".repeat(Math.max(0, Math.min(model.slots, 16) - model.active));
+  const busy = "●".repeat(Math.min(model.active, MOST_DOTS));
+  const dots = busy + "○".repeat(Math.max(0, Math.min(model.slots, MOST_DOTS) - model.active));
   setText(slots, `${dots} ${model.active} of ${model.slots} busy`);
   slots.title = "Slots: turns of this model that can compute at the same time";
 }

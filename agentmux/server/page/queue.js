@@ -18,7 +18,8 @@ function create(row) {
   const { turn } = row;
   const swatch = element("span", { class: "swatch" });
   const who = `${turn.agent} on ${turn.model}`;
-  return element("li", {}, swatch, element("b", {}, who), " ", element("span", { class: "since" }), " ", element("span", { class: "reason" }));
+  const since = element("span", { class: "since" });
+  return element("li", {}, swatch, element("b", {}, who), " ", since, " ", element("span", { class: "reason" }));
 }
 
 function update(node, row, state) {

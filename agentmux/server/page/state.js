@@ -45,9 +45,13 @@ export class State {
 
   // Whether pictures that show the time have to move on.
   moves(windowS) {
-    const from = this.now - windowS;
-    const turns = Object.values(this.document.turns);
-    const recent = Object.keys(this.document.rates).some((slice) => (Number(slice) + 1) * this.document.bucket_s > from);
-    return recent || turns.some((turn) => turn.ended_s === undefined || turn.ended_s > from);
+    const { bucket_s: each, rates } = this.document;
+    const from = this.now - windowS - each;
+    const recent = Object.keys(rates).some((slice) => (Number(slice) + 1) * each > from);
+    return recent || Object.values(this.document.turns).some((turn) => !(turn.ended_s <= from));
+  }
+
+  get busy() {
+    return Object.values(this.document.turns).some((turn) => turn.ended_s === undefined);
   }
 }

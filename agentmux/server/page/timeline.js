@@ -1,10 +1,12 @@
 // Runs with their agents, and requests to models, each with its turns as bars over time.
 
-import { element, keep, seconds, setAttribute, setText } from "./format.js";
+import { element, keep, seconds, setAttribute, setText, several } from "./format.js";
 
 const MOST_RUNS = 8;
-const MOST_ROWS = 4; // of turns at the same time, in one lane
+const MOST_ROWS = 8; // of turns at the same time, in one lane
 const LEAST_SHARE = 0.012; // of the window's width, so that a short turn can be seen and hit
+
+const NOTHING = "No turns in this time. Ask a model something in the chat.";
 
 let current = null; // the turn that Tab comes to
 
@@ -87,7 +89,7 @@ function lanesOf(state, view) {
     if (known.has(turn.run)) put(agents, `${turn.run}/${turn.agent}`, turn);
     else put(chats, turn.model, turn);
   }
-  const lanes = [...chats].map(([model, turns]) => ({ key: `chat/${model}`, label: `chat with ${model}`, turns }));
+  const lanes = [...chats].map(([model, turns]) => ({ key: `chat/${model}`, label: model, chat: true, turns }));
   for (const run of runs.slice(0, MOST_RUNS)) {
     lanes.push({ key: `run/${run.run}`, label: run.agent, span: run, turns: [] });
     for (const [key, turns] of agents) {
@@ -103,16 +105,18 @@ function put(groups, key, value) {
 }
 
 function createLane(lane) {
-  if (lane.key === "none") return element("p", { class: "note" }, "No turns in this time. Ask a model something below.");
+  if (lane.key === "none") return element("p", { class: "note" }, NOTHING);
   const kind = lane.span ? "lane run" : lane.inner ? "lane inner" : "lane";
   const track = element("div", { class: "track" });
-  return element("div", { class: kind, role: "group" }, element("span", { class: "label" }), track);
+  const label = element("span", { class: "label" }, lane.label);
+  if (lane.chat) label.prepend(element("span", { class: "swatch" }));
+  return element("div", { class: kind, role: "group" }, label, track);
 }
 
 function updateLane(node, lane, state, view) {
   if (lane.key === "none") return;
-  setText(node.querySelector(".label"), lane.label);
-  setAttribute(node, "aria-label", lane.span ? runText(lane.span, view) : `${lane.label}: ${lane.turns.length} turns`);
+  if (lane.chat) node.querySelector(".swatch").dataset.place = state.place(lane.label);
+  setAttribute(node, "aria-label", laneText(lane, view));
   const track = node.querySelector(".track");
   const items = lane.span ? [{ id: "span", run: lane.span }] : packed(lane.turns, view);
   keep(track, items, (item) => item.id, createItem, (bar, item) => updateItem(bar, item, state, view));
@@ -158,6 +162,11 @@ function updateItem(bar, item, state, view) {
   bar.firstChild.style.width = `${endS > startS ? Math.min(100, (100 * waitedS) / (endS - startS)) : 0}%`;
 }
 
+function ago(spanS) {
+  if (!spanS) return "now";
+  return spanS % 60 ? `−${Math.round(spanS)} s` : `−${spanS / 60} min`;
+}
+
 function share(spanS, view) {
   return spanS / view.windowS;
 }
@@ -167,6 +176,11 @@ function turnText(turn, view) {
   return `Turn ${turn.id}, ${turn.agent} on ${turn.model}, ${turn.state}, ${turn.tokens} tokens, ${seconds(tookS)}`;
 }
 
+function laneText(lane, view) {
+  if (lane.span) return runText(lane.span, view);
+  return `${lane.chat ? "Requests to model " : ""}${lane.label}: ${several(lane.turns.length, "turn")}`;
+}
+
 function runText(run, view) {
   const tookS = (run.ended_s ?? view.now) - run.started_s;
   const how = run.error ? "failed" : run.ended_s === undefined ? "running" : "finished";
@@ -174,7 +188,7 @@ function runText(run, view) {
 }
 
 function showAxis(windowS) {
-  const marks = [1, 0.75, 0.5, 0.25, 0].map((part) => ({ part, text: part ? `−${seconds(part * windowS).replace(".0 s", " s")}` : "now" }));
+  const marks = [1, 0.8, 0.6, 0.4, 0.2, 0].map((part) => ({ part, text: ago(part * windowS) }));
   const create = () => element("span");
   keep(document.getElementById("axis"), marks, (mark) => mark.part, create, (node, mark) => setText(node, mark.text));
 }

@@ -43,8 +43,8 @@ export class TurnDialog {
   }
 
   show(turn) {
-    const why = turn.error ? `${turn.state}: ${turn.error}` : turn.reason ? `${turn.state}; it waited: ${turn.reason}` : turn.state;
-    setText(document.getElementById("turn-state"), why);
+    const waited = turn.reason ? `; why it had to wait: ${turn.reason}` : "";
+    setText(document.getElementById("turn-state"), turn.error ? `${turn.state}: ${turn.error}` : turn.state + waited);
     setText(document.getElementById("turn-prompt"), cut(turn.prompt, turn.prompt_characters));
     setText(document.getElementById("turn-output"), cut(turn.output, turn.output_characters));
     const create = () => element("div", {}, element("dt"), element("dd"));
