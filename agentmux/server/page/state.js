@@ -24,6 +24,7 @@ export class State {
   take(name, { now_s: nowS, ...document }) {
     this.offset = nowS - performance.now() / 1000;
     this.document = name === "snapshot" ? document : merged(this.document, document);
+    for (const model of Object.keys(this.document.models ?? {})) this.place(model);
   }
 
   // The server's clock.
