@@ -4,6 +4,7 @@ import { element, keep, seconds, setAttribute, setText, several } from "./format
 
 const MOST_RUNS = 8;
 const MOST_ROWS = 8; // of turns at the same time, in one lane
+const ROWS_OF_SHORT = 3;
 const LEAST_SHARE = 0.012; // of the window's width, so that a short turn can be seen and hit
 
 const NOTHING = "No turns in this time. Ask a model something in the chat.";
@@ -124,14 +125,16 @@ function updateLane(node, lane, state, view) {
   track.style.height = `${rows * 20}px`;
 }
 
-// Turns at the same time lie in rows, one below the other.
+// Turns at the same time lie in rows, one below the other; those that only look so, being short, in fewer rows.
 function packed(turns, view) {
-  const ends = [];
+  const rows = [];
   return turns.map((turn) => {
-    const endS = Math.max(turn.ended_s ?? view.now, turn.queued_s + LEAST_SHARE * view.windowS);
-    let row = ends.findIndex((end) => end <= turn.queued_s);
-    if (row < 0) row = Math.min(ends.length, MOST_ROWS - 1);
-    ends[row] = endS;
+    const endS = turn.ended_s ?? view.now;
+    const free = (row) => row.endS <= turn.queued_s;
+    let row = rows.findIndex((one) => free(one) && one.seenS <= turn.queued_s);
+    if (row < 0 && rows.length >= ROWS_OF_SHORT) row = rows.findIndex(free);
+    if (row < 0) row = Math.min(rows.length, MOST_ROWS - 1);
+    rows[row] = { endS, seenS: Math.max(endS, turn.queued_s + LEAST_SHARE * view.windowS) };
     return { id: turn.id, turn, row };
   });
 }
