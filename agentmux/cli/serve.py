@@ -47,6 +47,7 @@ class Setting:
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")
+@click.option("--no-live", is_flag=True, help="No live page, where who may ask sees what others asked.")
 @click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
 @click.option(
     "--drain-s",
@@ -65,6 +66,7 @@ def serve(
     device: str | None,
     threads: int | None,
     queue_limit: int | None,
+    no_live: bool,
     max_body: int | None,
     drain_s: float,
 ) -> None:
@@ -80,7 +82,7 @@ def serve(
     found = tuple(find_target(target, Path.cwd()).thing for target in targets)
     more = {} if max_body is None else {"max_body_bytes": max_body}
     try:
-        settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, **more)
+        settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, live=not no_live, **more)
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
     runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
@@ -110,8 +112,9 @@ async def _serve(setting: Setting, output: Output) -> None:
     from agentmux.server import Live, Traffic, application, listen, serve
 
     traffic, live, settings = Traffic(), Live(), setting.server
+    observers = [traffic.observe, live.observe] if settings.live else [traffic.observe]
     with listen(settings) as listening:
-        async with open_runtime(setting.models, observers=[traffic.observe, live.observe], **setting.runtime) as mux:
+        async with open_runtime(setting.models, observers=observers, **setting.runtime) as mux:
             app = application(mux, settings, traffic, setting.targets, live)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host

@@ -21,7 +21,7 @@ from agentmux.server.guard import Guard
 from agentmux.server.health import Health
 from agentmux.server.listing import health, metrics, model, models
 from agentmux.server.live import Live
-from agentmux.server.live_page import PAGE, live, live_turn, page, page_file
+from agentmux.server.live_page import PAGE, is_live, live, live_turn, page, page_file
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
 from agentmux.server.reading import ClientGone
@@ -70,7 +70,11 @@ def application(
     published, watched = publish(targets, mux.config.models), watched or Live()
     watched.bind(mux, {name: one.kind for name, one in published.items()})
     served = Served(mux, settings, published, traffic, Health(settings.stall_s), watched)
-    routes = [Route(path, _answered(served, each), methods=[verb]) for path, (verb, each) in _ROUTES.items()]
+    routes = [
+        Route(path, _answered(served, each), methods=[verb])
+        for path, (verb, each) in _ROUTES.items()
+        if settings.live or not is_live(path)
+    ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
     app.router.redirect_slashes = False
     return Guard(app, settings, traffic, frozenset(_ROUTES))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from agentmux.engine.base import ModelStats
-from agentmux.errors import EngineError
+from agentmux.errors import EngineError, ModelNotFound
 from agentmux.messages import Event, TurnAdmitted, TurnCancelled, TurnCompleted, TurnErrored
 from agentmux.runtime import Runtime
 from agentmux.runtime_stats import RuntimeStats
@@ -149,7 +149,7 @@ class Live:
                 "switches": engine.switches,
             },
             "ends": {"finished": stats.finished, "cancelled": stats.cancelled, "failed": stats.failed},
-            "models": {one.model: self._model(one) for one in engine.models},
+            "models": {one.model: self._model(one) for one in engine.models if self._size(one.model)},
         }
 
     def _model(self, stats: ModelStats) -> Document:
@@ -162,10 +162,13 @@ class Live:
         }
 
     def _size(self, model: str) -> Document:
-        """What does not change; made once, since it is asked for often."""
+        """What does not change; made once, since it is asked for often. Empty for a model that is just being loaded."""
         if model not in self._sizes:
             assert self._mux is not None
-            footprint = self._mux.footprint(model)
+            try:
+                footprint = self._mux.footprint(model)
+            except ModelNotFound:
+                return {}
             self._sizes[model] = {
                 "architecture": footprint.architecture,
                 "weight_bytes": footprint.weight_bytes,

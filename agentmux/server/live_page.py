@@ -36,6 +36,11 @@ _HEADERS: Mapping[str, str] = MappingProxyType(
 )
 
 
+def is_live(path: str) -> bool:
+    """Whether an endpoint is one of the live page's."""
+    return path == "/" or path.startswith((PAGE, "/live"))
+
+
 async def page(served: Served, request: Request) -> Response:
     """The live page."""
     return _file("index.html", request)

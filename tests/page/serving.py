@@ -19,10 +19,10 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from tests.cli.processes import AGENTMUX, WAIT_S, environment
 from tests.server.live import chat
 
-LINK_BYTES_PER_S = "20000000"
-"""A whole of the models takes a third of a second at most, so that there is something to see."""
-NEVER_ENDS = {"logit_bias": {"0": -100}}
-"""For the coder, whose end token is 0."""
+LINK_BYTES_PER_S = "40000000"
+"""The largest model takes a sixth of a second, so that there is something to see."""
+LONG = {"logit_bias": {"0": -100}, "max_tokens": 150}
+"""By itself, for the coder, whose end token is 0."""
 PIPELINE = """
 from agentmux import Run, pipeline
 from agentmux.agents import Coder, Planner

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.page.serving import NEVER_ENDS, Server, Window, artefacts, asked, browser, free_port
+from tests.page.serving import LONG, Server, Window, artefacts, asked, browser, free_port
 
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 
@@ -53,8 +53,8 @@ def test_it_shows_models_memory_and_what_the_blocks_mean(window: Window, server:
 def test_it_follows_while_turns_wait_and_layers_arrive(window: Window, server: Server) -> None:
     page = window.open(server.url)
     before = page.locator("button.turn").count()
-    endless = [("coder", NEVER_ENDS)] * 2
-    with asked(server, *endless, ("critic", {}), ("planner", {}), ("write_code", {})):
+    long = [("coder", LONG)] * 2
+    with asked(server, *long, ("critic", {}), ("planner", {}), ("write_code", {})):
         expect(page.locator("#waiting li .reason").first).not_to_be_empty()
         page.wait_for_selector(".unit[data-state=a], .block[data-state=a]", state="attached")
         page.wait_for_selector("button.turn[data-state=running]")
@@ -120,7 +120,7 @@ def test_a_conversation_that_is_too_long_and_one_that_is_stopped_say_so(chromium
     page.press("#chat-text", "Enter")
     expect(page.locator(".problem")).to_contain_text("1024")
     assert all("400" in one for one in window.complaints), window.complaints  # which browsers tell of by themselves
-    with asked(server, *[("critic", {}), ("coder", NEVER_ENDS)] * 3):
+    with asked(server, *[("critic", {}), ("coder", LONG)] * 3):
         page.wait_for_selector("#waiting .reason")
         page.select_option("#chat-model", "coder")
         page.fill("#chat-text", "Return the even numbers")
@@ -187,7 +187,7 @@ def test_it_fits_the_screen_in_light_and_dark(
     window = Window(chromium, *SIZES[size])
     window.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
     page = window.open(server.url)
-    with asked(server, ("critic", {}), ("coder", NEVER_ENDS), ("write_code", {}), ("planner", {})):
+    with asked(server, ("critic", {}), ("coder", LONG), ("write_code", {}), ("planner", {})):
         page.wait_for_selector("button.turn[data-state=running]")
         page.screenshot(path=artefacts(tmp_path) / f"busy-{size}-{scheme}.png", full_page=True)
         assert page.evaluate("document.getAnimations().length") == 0

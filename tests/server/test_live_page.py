@@ -14,6 +14,7 @@ import pytest
 
 import agentmux.server
 from agentmux import Runtime
+from agentmux.errors import ModelNotFound
 from agentmux.server import Live as Watched
 from agentmux.server import ServerSettings
 from agentmux.server.live import MAX_WATCHERS
@@ -76,6 +77,14 @@ def test_only_what_says_nothing_of_the_work_is_there_without_a_key() -> None:
         assert server.get("/").status_code == server.get("/page/main.js").status_code == 200
         for path in ("/live", "/live/turns/1", "/page", "/pages/main.js"):
             assert code_of(server.get(path)) == "invalid_api_key"
+
+
+def test_there_need_not_be_a_live_page() -> None:
+    with served("--no-live") as (_, url):
+        root = url.removesuffix("/v1")
+        for path in ("/", "/page/main.js", "/live", "/live/turns/1"):
+            assert code_of(httpx.get(f"{root}{path}")) == "not_found"
+        assert httpx.get(f"{root}/health").status_code == 200
 
 
 def test_deltas_add_up_to_what_a_later_snapshot_has() -> None:
@@ -151,6 +160,16 @@ async def test_too_many_cannot_watch_and_all_go_when_it_ends() -> None:
         for stream in streams:
             assert [one async for one in stream] == []
         assert watched.watchers == 0
+
+
+async def test_a_model_that_is_just_being_loaded_is_not_shown_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    async with scripted(watched) as mux:
+        watched.bind(mux, {})
+        with monkeypatch.context() as patched:
+            patched.setattr(mux, "footprint", lambda model: (_ for _ in ()).throw(ModelNotFound(model)))
+            assert watched.document()["models"] == {}
+        assert set(watched.document()["models"]) == {"m"}
 
 
 async def test_it_can_be_followed_after_the_runtime_was_closed() -> None:

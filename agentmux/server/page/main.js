@@ -12,6 +12,7 @@ import { TurnDialog } from "./turn.js";
 
 const BUSY_MS = 500;
 const IDLE_MS = 2000;
+const SPEAK_MS = 5000;
 const CHARTS_S = 300;
 const SAYINGS = {
   connecting: "connecting",
@@ -25,6 +26,7 @@ const chat = new Chat();
 const turnDialog = new TurnDialog();
 let drawing = false;
 let ticking = 0;
+let spokenMs = -Infinity;
 
 function windowS() {
   return Number(document.getElementById("window").value);
@@ -34,12 +36,20 @@ function draw() {
   drawing = false;
   if (!state.document || document.hidden) return;
   setText(document.getElementById("summary"), summary(state));
+  speak();
   showMemory(state);
   showQueue(state);
   showCharts(state);
   showTimeline(state, windowS());
   chat.offer(Object.keys(state.document.models ?? {}), state.document.targets);
   tick();
+}
+
+// The summary for those who listen: not with each change, which would drown all else.
+function speak() {
+  if (performance.now() - spokenMs < SPEAK_MS) return;
+  spokenMs = performance.now();
+  setText(document.getElementById("spoken"), summary(state));
 }
 
 function drawSoon() {
