@@ -71,6 +71,7 @@ def test_it_follows_while_turns_wait_and_layers_arrive(window: Window, server: S
 
 
 def test_a_turn_opens_by_keyboard_and_shows_what_was_asked_and_said(window: Window, server: Server) -> None:
+    server.ask("critic")
     said = [server.ask("planner", f"Double every number of list {number}") for number in range(2)]
     page = window.open(server.url)
     page.locator("button.turn").first.wait_for()
@@ -95,6 +96,12 @@ def test_a_turn_opens_by_keyboard_and_shows_what_was_asked_and_said(window: Wind
     expect(page.locator("#turn-numbers")).to_contain_text(f"{said[1]['usage']['completion_tokens']} tokens")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+    lanes = "[...document.querySelectorAll('#lanes .lane')].indexOf(document.activeElement.closest('.lane'))"
+    place = page.evaluate(lanes)
+    page.keyboard.press("ArrowUp" if place else "ArrowDown")
+    assert page.evaluate(lanes) != place
+    page.keyboard.press("ArrowDown" if place else "ArrowUp")
+    page.keyboard.press("End")
     assert page.evaluate("document.activeElement.dataset.key") == last
 
 

@@ -53,11 +53,11 @@ function neighbour(key) {
   if (key !== "ArrowUp" && key !== "ArrowDown") return null;
   const lanes = [...document.querySelectorAll("#lanes .lane")].filter((one) => bars(one).length);
   const other = lanes[lanes.indexOf(lane) + (key === "ArrowDown" ? 1 : -1)];
-  return other ? nearest(bars(other), Number.parseFloat(from.style.left)) : null;
+  return other ? nearest(bars(other), Number(from.dataset.at)) : null;
 }
 
 function nearest(list, left) {
-  const distance = (bar) => Math.abs(Number.parseFloat(bar.style.left) - left);
+  const distance = (bar) => Math.abs(Number(bar.dataset.at) - left);
   return list.reduce((best, bar) => (distance(bar) < distance(best) ? bar : best));
 }
 
@@ -150,7 +150,8 @@ function updateItem(bar, item, state, view) {
   const endS = (run ?? turn).ended_s ?? view.now;
   const left = Math.max(0, share(startS - view.from, view));
   const width = Math.max(LEAST_SHARE, share(endS - view.from, view) - left);
-  bar.style.left = `${100 * Math.min(left, 1 - LEAST_SHARE)}%`;
+  bar.style.left = `min(${100 * left}%, 100% - 7px)`; // style.css gives them 7 pixels at least
+  bar.dataset.at = left;
   bar.style.width = `${100 * Math.min(width, 1)}%`;
   if (run) {
     setAttribute(bar, "data-state", run.error ? "failed" : run.ended_s === undefined ? "running" : "finished");
