@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "run": ("agentmux.cli.run", "Run an agent or pipeline of yours."),
         "chat": ("agentmux.cli.chat", "Talk with a model."),
         "serve": ("agentmux.cli.serve", "Serve models and agents to clients of OpenAI's interface."),
+        "top": ("agentmux.cli.top", "Show what goes on in a server."),
         "models": ("agentmux.cli.models", "Models: register, fetch, list, remove, inspect them."),
         "runs": ("agentmux.cli.runs", "Recorded runs: list, show and draw them, resume one, remove old ones."),
         "config": ("agentmux.cli.config", "Settings: which hold here, and what their file may have."),

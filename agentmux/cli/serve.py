@@ -49,6 +49,7 @@ class Setting:
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")
+@click.option("--no-live", is_flag=True, help="No live page, where who may ask sees what others asked.")
 @click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
 @click.option(
     "--drain-s",
@@ -68,6 +69,7 @@ def serve(
     device: str | None,
     threads: int | None,
     queue_limit: int | None,
+    no_live: bool,
     max_body: int | None,
     drain_s: float,
     trace: Path | None,
@@ -84,7 +86,7 @@ def serve(
     found = tuple(find_target(target, Path.cwd()).thing for target in targets)
     more = {} if max_body is None else {"max_body_bytes": max_body}
     try:
-        settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, **more)
+        settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, live=not no_live, **more)
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
     runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
@@ -111,14 +113,15 @@ def _keys(file: Path | None) -> tuple[str, ...]:
 
 
 async def _serve(setting: Setting, output: Output) -> None:
-    from agentmux.server import Traffic, application, listen, serve
+    from agentmux.server import Live, Traffic, application, listen, serve
 
-    traffic, settings = Traffic(), setting.server
+    traffic, live, settings = Traffic(), Live(), setting.server
     with listen(settings) as listening, tracing(setting.trace) as traced:
-        observers = [traffic.observe, *traced.observers]
+        observers = [traffic.observe, *([live.observe] if settings.live else []), *traced.observers]
         async with open_runtime(setting.models, observers=observers, **setting.runtime) as mux:
-            app = application(mux, settings, traffic, setting.targets)
+            app = application(mux, settings, traffic, setting.targets, live)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
+            ready = f"serving http://{shown}:{port}/v1"
             with traced.sampling(mux.stats):
-                await serve(app, listening, settings, lambda: output.line(f"serving http://{shown}:{port}/v1"))
+                await serve(app, listening, settings, lambda: output.line(ready), live.end)

@@ -21,6 +21,8 @@ from agentmux.server.embeddings import embeddings
 from agentmux.server.guard import Guard
 from agentmux.server.health import Health
 from agentmux.server.listing import health, metrics, model, models
+from agentmux.server.live import Live
+from agentmux.server.live_page import PAGE, is_live, live, live_turn, page, page_file
 from agentmux.server.openapi import openapi
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
@@ -43,13 +45,23 @@ _ROUTES: Mapping[str, tuple[str, Endpoint]] = MappingProxyType(
         "/health": ("GET", health),
         "/metrics": ("GET", metrics),
         "/openapi.json": ("GET", openapi),
+        "/": ("GET", page),
+        PAGE + "{name}": ("GET", page_file),
+        "/live": ("GET", live),
+        "/live/turns/{turn}": ("GET", live_turn),
     }
 )
 _CLIENT_GONE = 499
 """As nginx has it; nobody reads it, but it is counted."""
 
 
-def application(mux: Runtime, settings: ServerSettings, traffic: Traffic, targets: Iterable[Any] = ()) -> ASGIApp:
+def application(
+    mux: Runtime,
+    settings: ServerSettings,
+    traffic: Traffic,
+    targets: Iterable[Any] = (),
+    watched: Live | None = None,
+) -> ASGIApp:
     """OpenAI's interface to a runtime, as an ASGI application for HTTP.
 
     Args:
@@ -57,11 +69,18 @@ def application(mux: Runtime, settings: ServerSettings, traffic: Traffic, target
         settings: who may ask, and how much.
         traffic: one that the runtime has as an observer.
         targets: agents and pipelines that are published as models, each with one argument after ``ctx``.
+        watched: one that the runtime has as an observer, for the live page; None: it shows the engine, but no turns.
 
     Raises ConfigError for targets that cannot be published.
     """
-    served = Served(mux, settings, publish(targets, mux.config.models), traffic, Health(settings.stall_s))
-    routes = [Route(path, _answered(served, each), methods=[verb]) for path, (verb, each) in _ROUTES.items()]
+    published, watched = publish(targets, mux.config.models), watched or Live()
+    watched.bind(mux, {name: one.kind for name, one in published.items()})
+    served = Served(mux, settings, published, traffic, Health(settings.stall_s), watched)
+    routes = [
+        Route(path, _answered(served, each), methods=[verb])
+        for path, (verb, each) in _ROUTES.items()
+        if settings.live or not is_live(path)
+    ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
     app.router.redirect_slashes = False
     return Guard(app, settings, traffic, frozenset(_ROUTES))

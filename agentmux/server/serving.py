@@ -35,9 +35,13 @@ def listen(settings: ServerSettings) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp, listening: socket.socket, settings: ServerSettings, on_ready: Callable[[], None] = lambda: None
+    app: ASGIApp,
+    listening: socket.socket,
+    settings: ServerSettings,
+    on_ready: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer requests until cancelled; then take no more, and let those under way end.
+    """Answer requests until cancelled; then call ``on_end``, take no more, and let those under way end.
 
     Cancelled, it returns if all of them had ended within ``settings.drain_s``; else it cuts them off and raises
     CancelledError.
@@ -61,6 +65,7 @@ async def serve(
     except asyncio.CancelledError:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
+        on_end()
         server.should_exit = True
         await serving
         if loop.time() - began_s >= settings.drain_s:

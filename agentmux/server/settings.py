@@ -17,6 +17,8 @@ class ServerSettings:
     """0: any that is free."""
     api_keys: tuple[str, ...] = ()
     """Each request but ``/health`` must bring one of them; none: whoever reaches the address may ask."""
+    live: bool = True
+    """Whether there is a live page. Whoever may ask sees there what others asked."""
     max_body_bytes: int = 8 * 1024 * 1024
     max_headers: int = 100
     max_messages: int = 1000

@@ -11,6 +11,7 @@ from agentmux.chatting import Declared
 from agentmux.errors import ModelNotFound
 from agentmux.runtime import Runtime
 from agentmux.server.health import Health
+from agentmux.server.live import Live
 from agentmux.server.published import Published
 from agentmux.server.settings import ServerSettings
 from agentmux.server.traffic import Traffic
@@ -25,6 +26,7 @@ class Served:
     published: Mapping[str, Published]
     traffic: Traffic
     health: Health
+    live: Live
     declared: Declared = field(default_factory=Declared)
     sessions: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Conversations that were named, the one used longest ago first."""
