@@ -49,6 +49,13 @@ class Setting:
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")
 @click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
 @click.option(
+    "--reuse-prefixes",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Conversations without a session that go on where they were.",
+)
+@click.option(
     "--drain-s",
     type=click.FloatRange(min=1),
     default=30.0,
@@ -66,6 +73,7 @@ def serve(
     threads: int | None,
     queue_limit: int | None,
     max_body: int | None,
+    reuse_prefixes: int,
     drain_s: float,
 ) -> None:
     """Answer requests as OpenAI's interface does, at http://HOST:PORT/v1.
@@ -78,7 +86,7 @@ def serve(
     """
     server_settings = _settings_class()
     found = tuple(find_target(target, Path.cwd()).thing for target in targets)
-    more = {} if max_body is None else {"max_body_bytes": max_body}
+    more = {"reuse_prefixes": reuse_prefixes} | ({} if max_body is None else {"max_body_bytes": max_body})
     try:
         settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, **more)
     except ConfigError as error:

@@ -21,6 +21,7 @@ from agentmux.server.guard import Guard
 from agentmux.server.health import Health
 from agentmux.server.listing import health, metrics, model, models
 from agentmux.server.openapi import openapi
+from agentmux.server.prefixes import Prefixes
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
 from agentmux.server.reading import ClientGone
@@ -56,7 +57,9 @@ def application(mux: Runtime, settings: ServerSettings, traffic: Traffic, target
 
     Raises ConfigError for targets that cannot be published.
     """
-    served = Served(mux, settings, publish(targets, mux.config.models), traffic, Health(settings.stall_s))
+    published = publish(targets, mux.config.models)
+    prefixes = Prefixes(settings.reuse_prefixes) if settings.reuse_prefixes else None
+    served = Served(mux, settings, published, traffic, Health(settings.stall_s), prefixes=prefixes)
     routes = [Route(path, _answered(served, each), methods=[verb]) for path, (verb, each) in _ROUTES.items()]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_place})
     app.router.redirect_slashes = False

@@ -50,11 +50,11 @@ async def chat_completions(served: Served, request: Request) -> Response:
     served.use_session(body.session)
     vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     if not asked.stream:
-        answers = await unless_gone(request, whole(served.mux, asked.turns))
+        answers = await unless_gone(request, whole(served.mux, asked.turns, served.prefixes))
         choices = [_choice(number, answer, vocabulary) for number, answer in enumerate(answers)]
         usage = usage_document(answers, asked.count)
         return JSONResponse(paper.document("chat.completion", choices, usage=usage))
-    events = told(served.mux, asked.turns)
+    events = told(served.mux, asked.turns, served.prefixes)
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
 
