@@ -52,6 +52,13 @@ class Setting:
 @click.option("--no-live", is_flag=True, help="No live page, where who may ask sees what others asked.")
 @click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
 @click.option(
+    "--reuse-prefixes",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Conversations without a session that go on where they were.",
+)
+@click.option(
     "--drain-s",
     type=click.FloatRange(min=1),
     default=30.0,
@@ -71,6 +78,7 @@ def serve(
     queue_limit: int | None,
     no_live: bool,
     max_body: int | None,
+    reuse_prefixes: int,
     drain_s: float,
     trace: Path | None,
 ) -> None:
@@ -84,7 +92,7 @@ def serve(
     """
     server_settings = _settings_class()
     found = tuple(find_target(target, Path.cwd()).thing for target in targets)
-    more = {} if max_body is None else {"max_body_bytes": max_body}
+    more = {"reuse_prefixes": reuse_prefixes} | ({} if max_body is None else {"max_body_bytes": max_body})
     try:
         settings = server_settings(host, port, _keys(api_key_file), drain_s=drain_s, live=not no_live, **more)
     except ConfigError as error:

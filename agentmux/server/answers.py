@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from agentmux.chatting import ChatAnswer, ChatDelta, ChatEvent, ChatRequest
 from agentmux.messages import TokenLogprob
 from agentmux.runtime import Runtime
+from agentmux.server.prefixes import Prefixes
 from agentmux.server.reading import ClientGone, unless_gone
 
 Told = tuple[int, ChatEvent]
@@ -24,15 +25,21 @@ _IMPOSSIBLE = -9999.0
 """As OpenAI writes the logarithm of no probability at all, which JSON has no number for."""
 
 
-async def told(mux: Runtime, turns: Sequence[ChatRequest]) -> AsyncGenerator[Told, None]:
-    """The events of all turns, as they come. The first error ends all of them. Closed early, it cancels them."""
+async def told(
+    mux: Runtime, turns: Sequence[ChatRequest], prefixes: Prefixes | None = None
+) -> AsyncGenerator[Told, None]:
+    """The events of all turns, as they come. The first error ends all of them. Closed early, it cancels them.
+
+    A turn that is alone goes on with the session that its conversation left, if there are ``prefixes``.
+    """
     if len(turns) > 1:
         async with aclosing(_told_of_several(mux, turns)) as several:
             async for one in several:
                 yield one
         return
     # Most requests: without a task and a queue between the turn and whoever sends it.
-    async with aclosing(mux.chat(turns[0])) as events:
+    (turn,) = turns
+    async with aclosing(mux.chat(turn) if prefixes is None else prefixes.chat(mux, turn)) as events:
         async for event in events:
             yield 0, event
 
@@ -86,14 +93,14 @@ def merged(waiting: Sequence[Told]) -> list[Told]:
     return result
 
 
-async def whole(mux: Runtime, turns: Sequence[ChatRequest]) -> tuple[ChatAnswer, ...]:
-    """[choice] the answers."""
+async def whole(events: AsyncGenerator[Told, None]) -> tuple[ChatAnswer, ...]:
+    """[choice] the answers. The events are closed."""
     answers: dict[int, ChatAnswer] = {}
-    async with aclosing(told(mux, turns)) as events:
+    async with aclosing(events):
         async for number, event in events:
             if isinstance(event, ChatAnswer):
                 answers[number] = event
-    return tuple(answers[number] for number in range(len(turns)))
+    return tuple(answer for _, answer in sorted(answers.items()))
 
 
 async def begun(request: Request, events: AsyncGenerator[Told, None]) -> Told:

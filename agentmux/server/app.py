@@ -24,6 +24,7 @@ from agentmux.server.listing import health, metrics, model, models
 from agentmux.server.live import Live
 from agentmux.server.live_page import PAGE, is_live, live, live_turn, page, page_file
 from agentmux.server.openapi import openapi
+from agentmux.server.prefixes import Prefixes
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.published import publish
 from agentmux.server.reading import ClientGone
@@ -75,7 +76,8 @@ def application(
     """
     published, watched = publish(targets, mux.config.models), watched or Live()
     watched.bind(mux, {name: one.kind for name, one in published.items()})
-    served = Served(mux, settings, published, traffic, Health(settings.stall_s), watched)
+    prefixes = Prefixes(settings.reuse_prefixes) if settings.reuse_prefixes else None
+    served = Served(mux, settings, published, traffic, Health(settings.stall_s), watched, prefixes=prefixes)
     routes = [
         Route(path, _answered(served, each), methods=[verb])
         for path, (verb, each) in _ROUTES.items()

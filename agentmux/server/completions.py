@@ -47,7 +47,7 @@ async def completions(served: Served, request: Request) -> Response:
     head: Head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion"}
     head |= {"created": int(time.time()), "model": body.model}
     if not asked.stream:
-        answers = await unless_gone(request, whole(served.mux, asked.turns))
+        answers = await unless_gone(request, whole(told(served.mux, asked.turns)))
         choices = [
             _choice(number, one.text, one.completion.logprobs, vocabulary, one.finish_reason)
             for number, one in enumerate(answers)

@@ -70,6 +70,9 @@ _ENDPOINTS: Mapping[str, Described] = MappingProxyType(
         "/health": Described(HealthCard, more={503: HealthCard}),
         "/metrics": Described(media_types=("text/plain",)),
         "/openapi.json": Described(),
+        "/": Described(media_types=("text/html",)),
+        "/page/{name}": Described(media_types=("text/javascript", "text/css", "image/svg+xml")),
+        "/live": Described(media_types=(_STREAM,)),
     }
 )
 _REFUSALS: Mapping[int, str] = MappingProxyType(
@@ -183,9 +186,9 @@ def _responses(described: Described, has_body: bool) -> Json:
 
 
 def _good(described: Described, media_type: str) -> Json:
-    if media_type != _JSON:
-        return {"type": "string"}
-    return {} if described.answer is None else _reference(described.answer)
+    if media_type == _JSON and described.answer is not None:
+        return _reference(described.answer)
+    return {} if media_type in (_JSON, _STREAM) else {"type": "string"}
 
 
 def _response(text: str, contents: Json) -> Json:

@@ -33,6 +33,8 @@ class ServerSettings:
     """Seconds that requests under way get when the server is told to end."""
     max_sessions: int = 256
     """Named conversations whose KV cache is kept; the one used longest ago is forgotten first."""
+    reuse_prefixes: int = 0
+    """Conversations without a name whose KV cache is kept and found by what they begin with; 0: none."""
     stall_s: float = 120.0
     """Seconds without any progress, although there is work, after which ``/health`` fails."""
 
@@ -42,6 +44,8 @@ class ServerSettings:
         for name in ("max_body_bytes", "max_headers", "max_messages", "max_choices", "max_sessions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.reuse_prefixes < 0:
+            raise ConfigError(f"reuse_prefixes={self.reuse_prefixes} must not be negative")
         for key in self.api_keys:
             if not key or not key.isascii() or not key.isprintable() or " " in key:
                 raise ConfigError("an API key must be printable ASCII text without spaces, and not empty")

@@ -12,6 +12,7 @@ from agentmux.errors import ModelNotFound
 from agentmux.runtime import Runtime
 from agentmux.server.health import Health
 from agentmux.server.live import Live
+from agentmux.server.prefixes import Prefixes
 from agentmux.server.published import Published
 from agentmux.server.settings import ServerSettings
 from agentmux.server.traffic import Traffic
@@ -30,6 +31,8 @@ class Served:
     declared: Declared = field(default_factory=Declared)
     sessions: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Conversations that were named, the one used longest ago first."""
+    prefixes: Prefixes | None = None
+    """Sessions of conversations without a name, if they are kept."""
     started_s: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from starlette.requests import Request
 
 from agentmux.chatting import ChatAnswer
-from agentmux.server.answers import Told, told
+from agentmux.server.answers import Told, told, whole
 from agentmux.server.asked import Asked
 from agentmux.server.published import prompt_for, told_run
 from agentmux.server.reading import unless_gone
@@ -23,18 +22,9 @@ def events_of(served: Served, asked: Asked) -> AsyncGenerator[Told, None]:
     if published := served.published.get(asked.model):
         return told_run(served.mux, published, prompt_for(published, asked))
     served.use_session(asked.turns[0].session)
-    return told(served.mux, asked.turns)
+    return told(served.mux, asked.turns, served.prefixes)
 
 
 async def answers_to(request: Request, served: Served, asked: Asked) -> tuple[ChatAnswer, ...]:
     """[choice] the whole answers. Raises what ends them, and ClientGone."""
-    return await unless_gone(request, _whole(events_of(served, asked)))
-
-
-async def _whole(events: AsyncGenerator[Told, None]) -> tuple[ChatAnswer, ...]:
-    answers: dict[int, ChatAnswer] = {}
-    async with aclosing(events):
-        async for number, event in events:
-            if isinstance(event, ChatAnswer):
-                answers[number] = event
-    return tuple(answer for _, answer in sorted(answers.items()))
+    return await unless_gone(request, whole(events_of(served, asked)))
