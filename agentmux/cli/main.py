@@ -6,6 +6,7 @@ not load what ``agentmux demo`` does.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from agentmux.cli.output import flush
 
     flush()
+    if status:
+        # An error's traceback can be part of a cycle that holds an engine, which the extension would call leaked.
+        gc.collect()
     sys.exit(status)
 
 

@@ -21,6 +21,14 @@ OWN = ("--task", "Return the sum of the even numbers in the list.", "--example",
 SPAWN_S = 300.0
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Two that compute wait long for each other where other tests compute, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENTMUX_THREADS", "1")
+        yield
+
+
 def agentmux(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*AGENTMUX, *arguments], capture_output=True, text=True, timeout=SPAWN_S, stdin=subprocess.DEVNULL, check=False

@@ -25,6 +25,7 @@ def test_example_is_at_most_fifty_lines(path: Path) -> None:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTMUX_HOME", str(tmp_path))
+    monkeypatch.setenv("AGENTMUX_THREADS", "1")
 
 
 def run(name: str, *arguments: str) -> str:

@@ -79,7 +79,7 @@ def test_tokens_of_special_texts(tokenizer: Tokenizer, text: str) -> None:
 async def test_what_is_outside_the_trade_ends_with_a_clear_outcome(description: str) -> None:
     """A program that fails the examples, and a report that says so, or one of the documented errors."""
     solution = None
-    async with Runtime(device="cpu", vram="4MiB") as mux:
+    async with Runtime(device="cpu", vram="4MiB", threads=1) as mux:
         with suppress(AgentmuxError):  # such as a description longer than the context
             solution = (await mux.run(solve, description, ("f('q1') == 'z9'", "f('') == 17"))).output
     if solution is None:
