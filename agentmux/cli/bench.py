@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from agentmux.cli.bench_output import is_printed, tell
 from agentmux.cli.bench_paging import paging
 from agentmux.cli.bench_server import server
 from agentmux.cli.options import DEVICE, Counts, Size, loading_native
@@ -88,14 +89,10 @@ def engine(
         batch_tokens=batch_tokens,
         mapped=not no_mmap,
     )
-    report = bench_engine(settings, sys.argv[1:], tell=_tell)
+    report = bench_engine(settings, sys.argv[1:], tell=tell)
     output = Output()
-    if target == "-":
-        output.line(report.model_dump_json())
-        return
-    if target is not None:
-        Path(target).write_text(report.model_dump_json() + "\n", encoding="utf-8")
-    _show(report, output)
+    if not is_printed(report, target, output):
+        _show(report, output)
 
 
 @bench.command()
@@ -128,7 +125,7 @@ def framework(
     from agentmux.bench.framework import Settings, bench_framework
 
     settings = Settings(turns, at_once, repetitions, memory_turns, baseline=not no_baseline)
-    report = bench_framework(settings, sys.argv[1:], tell=_tell)
+    report = bench_framework(settings, sys.argv[1:], tell=tell)
     if target is not None:
         Path(target).write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     output = Output()
@@ -218,12 +215,6 @@ def _show_schedules(report: SchedulerReport, output: Output) -> None:
 # Registered from their own files: each has a bench and a table of its own.
 bench.add_command(paging)
 bench.add_command(server)
-
-
-def _tell(line: str) -> None:
-    """Progress, for whoever watches."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        click.echo(f"agentmux: {line}", err=True)
 
 
 def _show(report: Report, output: Output) -> None:

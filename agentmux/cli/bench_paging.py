@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from agentmux.cli.bench_output import is_printed, tell
 from agentmux.cli.options import DEVICE, Counts, Size, loading_native
 from agentmux.cli.output import Output, printable
 from agentmux.cli.summary import size_text
@@ -64,18 +65,14 @@ def paging(models: tuple[str, ...], target: str | None, svg: str | None, **optio
         single_slots=alone or (),
         **options,
     )
-    report = bench_paging(settings, sys.argv[1:], tell=_tell)
+    report = bench_paging(settings, sys.argv[1:], tell=tell)
     if svg is not None:
         from agentmux.bench.paging_picture import picture
 
         Path(svg).write_text(picture(report), encoding="utf-8")
     output = Output()
-    if target == "-":
-        output.line(report.model_dump_json())
-        return
-    if target is not None:
-        Path(target).write_text(report.model_dump_json() + "\n", encoding="utf-8")
-    _show(report, output)
+    if not is_printed(report, target, output):
+        _show(report, output)
 
 
 def _shares(text: str | None) -> tuple[int, ...]:
@@ -83,11 +80,6 @@ def _shares(text: str | None) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise click.BadParameter(f"{text!r} is no list of whole numbers, such as 80,15,5", param_hint="--use")
     return tuple(int(part) for part in parts)
-
-
-def _tell(line: str) -> None:
-    if sys.stderr is not None and sys.stderr.isatty():
-        click.echo(f"agentmux: {line}", err=True)
 
 
 def _show(report: PagingReport, output: Output) -> None:

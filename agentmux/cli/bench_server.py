@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentmux.cli.bench_output import is_printed, tell
 from agentmux.cli.options import loading_native
 from agentmux.cli.output import Output, printable
 from agentmux.errors import ConfigError
@@ -41,19 +41,10 @@ def server(target: str | None, models: str, debug: bool, **options: Any) -> None
         except ImportError as error:
             raise ConfigError(f"this bench needs more packages ({error.name}): pip install agentmux[server]") from error
     settings = Settings(models=tuple(name.strip() for name in models.split(",") if name.strip()), **options)
-    report = bench_server(settings, sys.argv[1:], tell=_tell)
+    report = bench_server(settings, sys.argv[1:], tell=tell)
     output = Output()
-    if target == "-":
-        output.line(report.model_dump_json())
-        return
-    if target is not None:
-        Path(target).write_text(report.model_dump_json() + "\n", encoding="utf-8")
-    _show(report, output)
-
-
-def _tell(line: str) -> None:
-    if sys.stderr is not None and sys.stderr.isatty():
-        click.echo(f"agentmux: {line}", err=True)
+    if not is_printed(report, target, output):
+        _show(report, output)
 
 
 def _show(report: ServerReport, output: Output) -> None:
