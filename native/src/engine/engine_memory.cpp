@@ -33,9 +33,10 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
         if (auto host = found->second.model.lock()) return {host, found->second.id};
     }
     HostOptions options;
-    options.n_threads = n_threads;
-    options.vet       = config.vet;
-    options.progress  = [&](uint64_t done, uint64_t total) {
+    options.n_threads  = n_threads;
+    options.vet        = config.vet;
+    options.room_bytes = config.arena_bytes ? config.arena_bytes : budget_bytes;
+    options.progress   = [&](uint64_t done, uint64_t total) {
         Event event{.kind = Event::Kind::loading};
         event.text  = spec.model;
         event.done  = done;

@@ -138,13 +138,13 @@ BufferPtr show_on_zeros(const std::vector<Weight> & weights, const Device & devi
 }
 
 // What needs the device: llama.cpp's own small tensors, the graphs that show how weights are used, what cannot be paged.
-static void load_units(HostModel & host, const std::string & path, const Device & device, KeptBackend & backend, int n_threads) {
+static void load_units(HostModel & host, const std::string & path, const Device & device, KeptBackend & backend, const HostOptions & options) {
     const uint64_t used_before = device.used_bytes();
     host.model                 = load(host.file, device);
     require_decoder(path, host.model.get(), host.file.architecture);
     std::vector<Weight>        paged;
     std::vector<ggml_tensor *> fixed;
-    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), device.handle(), backend, n_threads)) {
+    for (const SeenWeight & seen : weights_in_order_of_use(host.model.get(), device.handle(), backend, options.n_threads)) {
         ggml_tensor * t = seen.tensor;
         if (!ggml_backend_buffer_is_host(t->buffer)) continue;   // small: llama.cpp put it on the device
         host.host_bytes += ggml_nbytes(t);
@@ -156,8 +156,8 @@ static void load_units(HostModel & host, const std::string & path, const Device 
         }
     }
     if (paged.empty()) throw Error(ErrorCode::model_unsupported, path + ": has no matrices that can be paged");
-    if (device.has_own_memory()) probe_on_device(paged, host.model.get(), device, backend, n_threads);
-    host.units = group_units(paged, llama_model_n_layer(host.model.get()));
+    if (device.has_own_memory()) probe_on_device(paged, host.model.get(), device, backend, options.n_threads);
+    host.units = group_units(paged, llama_model_n_layer(host.model.get()), options.room_bytes);
     for (size_t u = 0; u < host.units.size(); u++) {
         for (const Weight & w : host.units[u].weights) host.unit_of[w.tensor] = int(u);
     }
@@ -172,7 +172,7 @@ std::shared_ptr<HostModel> load_host_model(const std::string & path, const Devic
     host.file          = check_gguf(path);
     if (!options.vet.empty()) vet_file(options.vet, host.file.parts[0].path);
     options.progress(0, host.file.file_bytes);
-    options.on_device_thread([&] { load_units(host, path, device, backend, options.n_threads); });
+    options.on_device_thread([&] { load_units(host, path, device, backend, options); });
     if (device.has_own_memory()) {
         host.page_locked = std::make_unique<PageLocked>(device, budget);
         host.page_locked->take(host.units, options.n_threads, options.progress);

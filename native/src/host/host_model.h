@@ -32,6 +32,7 @@ struct HostOptions {
     int         n_threads = 1;
     std::string vet;   // the program that tries the file first, in a process of its own; empty: it is known to be sound
     Progress    progress = [](uint64_t, uint64_t) {};
+    uint64_t room_bytes = 0;   // what the arena can have at most; 0: as much as it likes
     // Runs what uses the device, and returns when that is done. CUDA gives each thread that copies or clears a stream of
     // its own, and with a second one all its small kernels take longer (kept_backend.h).
     std::function<void(const std::function<void()> &)> on_device_thread = [](const std::function<void()> & use) { use(); };

@@ -26,6 +26,10 @@ llama_context_params context_params(const ContextShape & shape, bool on_device) 
     return params;
 }
 
+// Beyond any distance in nodes: what passes through the arena gives way before anything that stays.
+constexpr uint64_t longest_distance = 1ull << 32;
+constexpr size_t   stop_bytes       = 4u << 20;   // a tenth of a millisecond at 40 GB/s
+
 bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shape.front() == 1; }
 
 }  // namespace
@@ -102,15 +106,18 @@ size_t Decoder::min_arena_bytes() const {
 }
 
 uint64_t Decoder::distance(int unit) const {
-    const UsePlan & known = plan ? *plan : *plans.begin()->second;
-    return uint64_t(known.distance(unit, node + 1));
+    const UsePlan & known    = plan ? *plan : *plans.begin()->second;
+    const uint64_t  own      = uint64_t(known.distance(unit, node + 1));
+    const bool      passes   = streaming() && !passing.empty() && passing[size_t(unit)];
+    return passes ? own + longest_distance : own;
 }
 
 double Decoder::decode(const std::vector<PassToken> & tokens) {
     waited_s = 0;
-    const double started = now_s();
+    const double started   = now_s();
+    bool         replanned = false;
     if (watched) {
-        choose_device(int(tokens.size()));
+        replanned = choose_device(int(tokens.size()));
     } else if (!residency.complete(model)) {
         std::vector<int> all(host.units.size());
         std::iota(all.begin(), all.end(), 0);
@@ -122,9 +129,9 @@ double Decoder::decode(const std::vector<PassToken> & tokens) {
         paged_pass(tokens);
     }
     graph_moves = residency.moves(model);
-    // The CPU's own time: what it waited for was the front, which comes once.
+    // The CPU's own time: what it waited for was the rest of the model, which comes once. Nor do new graphs come again.
     const double took = now_s() - started - (how == Oversize::host ? waited_s : 0);
-    if (watched && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took);
+    if (watched && !replanned && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took);
     node = -1;
     return waited_s;
 }
@@ -140,16 +147,24 @@ void Decoder::resident_pass(const std::vector<PassToken> & tokens) {
 }
 
 // Where each unit is computed. A change of device needs new graphs, which a new reservation brings.
-void Decoder::choose_device(int n_tokens) {
+bool Decoder::choose_device(int n_tokens) {
     const size_t arena = residency.arena_bytes();
+    if (passing_in != arena) {
+        passing    = passing_units(host.units, arena, stop_bytes);
+        passing_in = arena;
+    }
     if (weight_bytes > arena) {
-        how = oversize.choose(n_tokens, weight_bytes - arena, residency.uploads().bytes_per_s());
+        uint64_t streamed_bytes = 0;
+        for (size_t i = 0; i < passing.size(); i++) streamed_bytes += passing[i] ? host.units[i].bytes : 0;
+        how = oversize.choose(n_tokens, streamed_bytes, residency.uploads().bytes_per_s());
     }
     const bool left_to_host = weight_bytes > arena && how == Oversize::host;
     const auto units        = left_to_host ? beyond_arena(host.units, arena) : std::vector<bool>(host.units.size(), false);
+    const bool replan       = units != planned;
     residency.compute_on_host(model, units);
-    if (units != planned) forget_graphs();
+    if (replan) forget_graphs();
     planned = units;
+    return replan;
 }
 
 int Decoder::keep_prefix(int slot, int n_cached, int n_tokens) {
@@ -185,8 +200,9 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
     const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
     set_callback(context.get(), on_node_c, this);
     for (int attempt = 0;; attempt++) {
-        mode = Mode::paged;
-        node = -1;
+        mode  = Mode::paged;
+        node  = -1;
+        turns = streaming() ? turnovers(*plan, passing) : std::vector<bool>(size_t(plan->size()), false);
         seen.clear();
         advance();
         run(tokens);
@@ -246,7 +262,7 @@ bool Decoder::ask_after(const NodeUses & uses) {
         if (missing(uses)) void_pass();
         return false;
     }
-    return node + 1 < plan->size() && missing(plan->at(node + 1));
+    return node + 1 < plan->size() && (turns[size_t(node) + 1] || missing(plan->at(node + 1)));
 }
 
 NodeUses Decoder::uses_of(const ggml_tensor * tensor) const {
@@ -266,17 +282,29 @@ bool Decoder::missing(const NodeUses & uses) const {
 
 // Nothing is computing: the next node gets its units, then as much of what follows as has room.
 //
-// Other models give way to all of it. Of this model's own units only one gives way for what lies ahead: that is enough
-// to upload one unit while another is computed, and each further one would have to be uploaded again in the next pass.
-// (Looking far ahead would stream the whole model in every pass, although its front could stay.)
+// Other models give way to all of it. Of this model's own units only one gives way for what lies ahead, one of those that
+// pass through the arena in each pass: the others stay. Before a passing unit is used a second one cannot take its place,
+// so there is one stop more after each of them (see turnovers).
 void Decoder::advance() {
     if (node + 1 < plan->size() && !plan->at(node + 1).empty()) waited_s += residency.require(model, plan->at(node + 1), distances);
     bool may_take_own = true;
     for (int unit : plan->upcoming(node + 1)) {
         if (residency.request(model, unit, distances, latest(Rank::running), false)) continue;
-        if (!may_take_own || !residency.request(model, unit, distances, distances(model, unit), false)) break;
+        if (!may_take_own || !request_from_passing(unit)) break;
         may_take_own = false;
     }
+}
+
+// Only passing units give way, and only to what is needed sooner.
+bool Decoder::request_from_passing(int unit) {
+    if (!streaming()) return false;
+    const int  due   = plan->distance(unit, node + 1);
+    const auto after = [&](ModelId m, int other) {
+        if (m != model) return distances(m, other);
+        const int next = plan->distance(other, node + 1);
+        return passing[size_t(other)] && next > due ? next_use(Rank::running, uint64_t(next)) : NextUse(0);
+    };
+    return residency.request(model, unit, after, 0, false);
 }
 
 void Decoder::void_pass() {

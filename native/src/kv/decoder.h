@@ -100,6 +100,7 @@ class Decoder {
     NodeUses    uses_of(const ggml_tensor * node) const;
     bool        missing(const NodeUses & uses) const;
     void        advance();
+    bool        request_from_passing(int unit);
     void        void_pass();
     void        run(const std::vector<PassToken> & tokens);
     void        paged_pass(const std::vector<PassToken> & tokens);
@@ -109,7 +110,9 @@ class Decoder {
     using Saved = std::map<int, std::vector<uint8_t>>;   // [slot] -> state
     Saved    save_slots(const std::vector<PassToken> & tokens);
     void     restore_slots(const std::vector<PassToken> & tokens, const Saved & saved);
-    void     choose_device(int n_tokens);
+    // Whether graphs must be planned anew.
+    bool     choose_device(int n_tokens);
+    bool     streaming() const { return how == Oversize::stream && weight_bytes > residency.arena_bytes(); }
     void     resident_pass(const std::vector<PassToken> & tokens);
     // Has llama.cpp plan anew; setting no adapter, as before, does nothing else.
     void     forget_graphs() { llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0); }
@@ -130,6 +133,9 @@ class Decoder {
     std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context
     std::vector<bool>   planned;   // [unit] whether the graphs are planned for the CPU to compute it
     OversizePolicy      oversize;
+    std::vector<bool>   passing;        // [unit] streamed in each pass, where the model exceeds the arena and is streamed
+    size_t              passing_in = 0; // the arena's bytes that they were chosen for
+    std::vector<bool>   turns;          // [node] of the pass now running: see turnovers
     Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena
 
     std::map<Shape, std::shared_ptr<const UsePlan>> plans;

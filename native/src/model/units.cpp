@@ -7,7 +7,9 @@ namespace agentmux {
 
 namespace {
 
-constexpr double largest_block = 1.5;   // of a layer
+constexpr double largest_block    = 1.5;   // of a layer
+constexpr size_t passing_fraction = 3;     // of a layer, where not all layers fit
+constexpr double usable_room      = 0.9;   // the rest is for contexts
 
 struct Sizes {
     size_t all = 0, largest = 0;
@@ -49,9 +51,10 @@ std::vector<Unit> blocks_of_a_layer_at_most(const std::vector<Weight> & weights,
 
 }  // namespace
 
-std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers) {
+std::vector<Unit> group_units(const std::vector<Weight> & weights, int n_layers, uint64_t room_bytes) {
     const std::vector<Unit> parts  = blocks_of_a_layer_at_most(weights, n_layers);
-    const size_t            target = sizes_of(parts, [](const Unit & u) { return u.bytes; }).layer(n_layers);
+    const bool              passes = room_bytes > 0 && double(total_bytes(parts)) > usable_room * double(room_bytes);
+    const size_t            target = sizes_of(parts, [](const Unit & u) { return u.bytes; }).layer(n_layers) / (passes ? passing_fraction : 1);
     std::vector<Unit>       units;
     for (const Unit & part : parts) {
         if (units.empty() || units.back().bytes + part.bytes > target) units.emplace_back();
