@@ -51,6 +51,7 @@ class Slots {
 
     std::optional<int> choose(const Turn & turn) const;
     void store_slot(int slot, Decoder & decoder);
+    void put(int slot, const std::string & name, const std::vector<llama_token> & tokens, double last_used_s, Decoder & decoder);
     void fetch(int slot, const Turn & turn, Decoder & decoder);
     bool copy_from_slot(int slot, const std::string & from, Decoder & decoder);
     void empty(int slot, Decoder & decoder);
