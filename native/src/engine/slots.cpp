@@ -137,6 +137,15 @@ void Slots::restore_active(Decoder & decoder) {
     }
 }
 
+size_t Slots::largest_kept_bytes(Decoder & decoder) const {
+    size_t largest = 0;
+    for (int i = 0; i < size(); i++) {
+        const Slot & slot = slots[size_t(i)];
+        if (decoder.is_open() && !slot.kept.empty()) largest = std::max(largest, SessionStore::bytes_for(slot.tokens.size(), decoder.state_bytes(i)));
+    }
+    return largest;
+}
+
 void Slots::forget(const std::string & session, Decoder & decoder) {
     for (int i = 0; i < size(); i++) {
         if (!slots[size_t(i)].turn && slots[size_t(i)].kept == session) empty(i, decoder);

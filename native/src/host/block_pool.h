@@ -7,6 +7,7 @@
 #include "device/device.h"
 #include "host/host_budget.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,7 +18,7 @@
 
 namespace agentmux {
 
-// Belongs to one thread.
+// Belongs to one thread; held_bytes may be read from anywhere.
 class BlockPool {
     struct Chunk;
 
@@ -78,7 +79,8 @@ class BlockPool {
     const Allocate allocate;
     const size_t   step;   // chunks are multiples of it, where there is room
     Chunks         chunks;
-    uint64_t       used = 0, held = 0;
+    uint64_t       used = 0;
+    std::atomic<uint64_t> held = 0;
 };
 
 // Page-locked memory of the device's, plain memory where it has or gets none.

@@ -44,8 +44,8 @@ std::optional<BlockPool::Block> SessionStore::make_room(size_t bytes) {
 
 void SessionStore::put(const Key & key, const std::vector<llama_token> & tokens, double last_used_s, size_t state_bytes, const Write & write) {
     drop(key);
-    const size_t token_bytes = tokens.size() * sizeof(llama_token);
-    auto         block       = make_room(token_bytes + state_bytes);
+    const size_t token_bytes = bytes_for(tokens.size(), 0);
+    auto         block       = make_room(bytes_for(tokens.size(), state_bytes));
     if (!block || !write({block->data() + token_bytes, state_bytes})) return count_dropped();
     if (token_bytes > 0) std::memcpy(block->data(), tokens.data(), token_bytes);
     std::lock_guard lock(mutex);
@@ -85,7 +85,7 @@ void SessionStore::drop_all_of(int runner) {
     pool.give_back_unused();
 }
 
-bool SessionStore::prepare(size_t state_bytes) { return state_bytes > 0 && counters().saved_bytes > 0 && pool.prepare(state_bytes); }
+bool SessionStore::prepare(size_t bytes) { return bytes > 0 && counters().saved_bytes > 0 && pool.prepare(bytes); }
 
 SessionCounters SessionStore::counters() const {
     std::lock_guard lock(mutex);

@@ -32,7 +32,7 @@ struct SessionCounters {
     uint64_t saved_bytes = 0, restored_bytes = 0, dropped = 0;   // since the start
 };
 
-// Owned by the engine thread; counters may be read from anywhere.
+// Owned by the engine thread; counters and held_bytes may be read from anywhere.
 class SessionStore {
   public:
     using Key = std::pair<int, std::string>;   // runner, session
@@ -49,12 +49,15 @@ class SessionStore {
     void drop(const Key & key);
     void drop_all_of(int runner);
 
+    // What a session takes here.
+    static size_t bytes_for(size_t n_tokens, size_t state_bytes) { return n_tokens * sizeof(llama_token) + state_bytes; }
     // Gets memory for a session of that size before one comes, once any has; false where there was nothing to do.
-    bool prepare(size_t state_bytes);
+    bool prepare(size_t bytes);
     // Memory that no session lies in is free for others.
     void give_back_unused() { pool.give_back_unused(); }
 
     SessionCounters counters() const;
+    uint64_t        held_bytes() const { return pool.held_bytes(); }   // of memory, whether sessions lie in it or not
 
   private:
     using Sessions = std::map<Key, StoredSession>;
