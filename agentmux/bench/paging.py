@@ -2,7 +2,8 @@
 
 Each contender runs the same turns alone, in a process of its own: the peak of device memory is measured as well, and
 what one of them leaves in the driver would slow down the next. One round over all models goes before and is not
-counted; where agents keep sessions, it is a whole repetition, so that the host memory for these is there as well. All prompts are token ids, answers are greedy and end after so many tokens.
+counted; where agents keep sessions, it is a whole repetition, so that the host memory for these is there too. All
+prompts are token ids, answers are greedy and end after so many tokens.
 """
 
 from __future__ import annotations

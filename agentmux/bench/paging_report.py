@@ -31,10 +31,12 @@ class TurnNumbers(_Value):
     bound_first_token_s: float | None = Field(
         description="no scheduler can be faster: the resident engine's, or what must come over the link in the meantime"
     )
-
-
-    session_bytes: int = Field(0, description="of its session, from host memory to the device before the first token")
-    displaced_bytes: int = Field(0, description="of other sessions, which gave up their place and went to host memory")
+    session_bytes: int = Field(
+        default=0, description="of its session, from host memory to the device before the first token"
+    )
+    displaced_bytes: int = Field(
+        default=0, description="of other sessions, which gave up their place and went to host memory"
+    )
 
 
 class Sample(_Value):
@@ -80,11 +82,14 @@ class Summary(_Value):
         description="prompt tokens of earlier turns that were computed again (an answer's last one never was before)"
     )
     empty_first_token_s: float | None = Field(
-        None, description="where sessions are kept: of turns that found their slot empty, and brought nothing"
+        default=None, description="where sessions are kept: of turns that found their slot empty, and brought nothing"
     )
-    returning_first_token_s: float | None = Field(None, description="of turns whose session came from host memory")
+    returning_first_token_s: float | None = Field(
+        default=None, description="of turns whose session came from host memory"
+    )
     returning_of_needed: float | None = Field(
-        None, description="that, over what such a turn needs: one in an empty slot, and its session's bytes on the link"
+        default=None,
+        description="that, over what such a turn needs: one in an empty slot, and its session's bytes on the link",
     )
 
 
@@ -181,7 +186,7 @@ def _summary(contender: str, runs: list[Repetition], decode_s: dict[str, float],
 
 
 def _returning(turns: Sequence[TurnNumbers], link: float) -> tuple[float | None, float | None, float | None]:
-    """First tokens in empty slots and of sessions from host memory, medians, and what the latter are of what they need."""
+    """First token in an empty slot, and of a session from host memory, medians; and the latter over what it needs."""
     back = [turn for turn in turns if turn.session_bytes]
     empty = [turn.first_token_s for turn in turns if not turn.reused_tokens and not turn.displaced_bytes]
     if not back or not empty:

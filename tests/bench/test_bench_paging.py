@@ -182,7 +182,13 @@ def test_returning_sessions_are_held_against_what_their_bytes_need() -> None:
 
     def summary(*turns: TurnNumbers, link: float = 100) -> Summary:
         whole = Repetition(
-            contender="paged", repetition=0, whole_s=10, uploaded_bytes=0, peak_device_bytes=None, energy_j=None, turns=turns
+            contender="paged",
+            repetition=0,
+            whole_s=10,
+            uploaded_bytes=0,
+            peak_device_bytes=None,
+            energy_j=None,
+            turns=turns,
         )
         return summarised([whole], {}, link)[0]
 

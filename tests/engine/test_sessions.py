@@ -180,9 +180,7 @@ def test_a_host_budget_drops_what_was_used_longest_ago(model_folder: Path, make_
     assert dropped.tokens == run(engine, _turn(12, (0, *prompt)))[0].tokens
 
 
-def test_memory_for_sessions_is_counted_kept_and_sought_in_advance(
-    model_folder: Path, make_engine: MakeEngine
-) -> None:
+def test_memory_for_sessions_is_counted_kept_and_sought_in_advance(model_folder: Path, make_engine: MakeEngine) -> None:
     path = random_models.write("llama", model_folder)
     engine = make_engine(None, host_bytes=4_000_000)
     kv_bytes = engine.load(LoadSpec("m", str(path), CONTEXT_TOKENS, 1, BATCH_TOKENS)).kv_bytes_per_token
