@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <random>
 
 using namespace agentmux;
@@ -106,6 +107,35 @@ TEST_CASE("a block that grows time after time leaves no trail of chunks") {
         CHECK(pool.take(mebibytes << 20).has_value());
         CHECK(pool.held_bytes() <= (mebibytes + 64) << 20);
     }
+}
+
+TEST_CASE("agents that take turns with one slot need no new memory once each has been away") {
+    HostBudget budget(0);
+    size_t     n_made = 0;
+    BlockPool  pool(budget, [&](size_t bytes) {   // no memory at all: nobody writes there
+        return BufferPtr(ggml_backend_cpu_buffer_from_ptr(reinterpret_cast<void *>(++n_made << 32), bytes));
+    });
+    const size_t turn_bytes = 84 << 20;
+    uint64_t     most_used  = 0;
+    for (int conversation = 0; conversation < 4; conversation++) {
+        const size_t                         made_before = n_made;
+        std::map<size_t, BlockPool::Block> away;
+        for (size_t turn = 0; turn < 24; turn++) {
+            std::optional<BlockPool::Block> back;
+            if (const auto found = away.find(turn % 12); found != away.end()) {
+                back.emplace(std::move(found->second));
+                away.erase(found);
+            }
+            if (turn >= 3) {   // three models: who had this one's slot
+                auto gone = pool.take(turn_bytes * (turn - 3 < 12 ? 1 : 2));
+                REQUIRE(gone);
+                away.emplace((turn - 3) % 12, std::move(*gone));
+            }
+            most_used = std::max(most_used, pool.used_bytes());
+        }
+        CHECK((n_made == made_before) == (conversation > 0));
+    }
+    CHECK(pool.held_bytes() < most_used / 2 * 3);
 }
 
 TEST_CASE("chunks that are too small give way where the budget is short") {

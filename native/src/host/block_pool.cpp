@@ -10,6 +10,7 @@ namespace {
 constexpr size_t   granule_bytes      = 64;
 constexpr size_t   largest_step_bytes = 64u << 20;
 constexpr uint64_t steps_in_budget    = 16;   // at least: small budgets are taken in small steps
+constexpr uint64_t most_unused_share  = 4;    // of what is used, where the pool has to grow
 
 size_t rounded_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
@@ -74,11 +75,11 @@ std::optional<BlockPool::Gap> BlockPool::smallest_gap(size_t bytes) const {
 }
 
 // Chunks that nothing lies in are too small, or there would be no need to grow: conversations become longer. They stay
-// for shorter ones, but not without bound.
+// for shorter ones as long as they are few.
 bool BlockPool::grow(size_t bytes) {
     uint64_t unused = 0;
     for (const auto & chunk : chunks) unused += chunk->unused() ? chunk->bytes : 0;
-    if (unused > used) give_back_unused();
+    if (unused > used / most_unused_share) give_back_unused();
     if (add_chunk(rounded_up(bytes, step))) return true;
     give_back_unused();
     return add_chunk(rounded_up(bytes, step)) || add_chunk(bytes);
