@@ -10,6 +10,7 @@ namespace {
 constexpr size_t   granule_bytes      = 64;
 constexpr size_t   largest_step_bytes = 64u << 20;
 constexpr uint64_t steps_in_budget    = 16;   // at least: small budgets are taken in small steps
+constexpr size_t   headroom_share     = 8;    // of a block: the same conversation will be longer next time
 constexpr uint64_t most_unused_share  = 4;    // of what is used, where the pool has to grow
 
 size_t rounded_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
@@ -80,9 +81,10 @@ bool BlockPool::grow(size_t bytes) {
     uint64_t unused = 0;
     for (const auto & chunk : chunks) unused += chunk->unused() ? chunk->bytes : 0;
     if (unused > used / most_unused_share) give_back_unused();
-    if (add_chunk(rounded_up(bytes, step))) return true;
+    const size_t wanted = rounded_up(bytes + bytes / headroom_share, step);
+    if (add_chunk(wanted)) return true;
     give_back_unused();
-    return add_chunk(rounded_up(bytes, step)) || add_chunk(bytes);
+    return add_chunk(wanted) || add_chunk(bytes);
 }
 
 bool BlockPool::add_chunk(size_t bytes) {
