@@ -2,7 +2,8 @@
 
 Each contender runs the same turns alone, in a process of its own: the peak of device memory is measured as well, and
 what one of them leaves in the driver would slow down the next. One round over all models goes before and is not
-counted. All prompts are token ids, answers are greedy and end after so many tokens.
+counted; where agents keep sessions, it is a whole repetition, so that the host memory for these is there too. All
+prompts are token ids, answers are greedy and end after so many tokens.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
         agents=settings.agents,
         use=settings.shares,
         models=tuple(sizes),
-        summaries=summarised(bounded, decode_s),
+        summaries=summarised(bounded, decode_s, link),
         singles=tuple(single),
         repetitions=tuple(bounded),
         timeline=tuple(paged.timeline),
@@ -260,10 +261,10 @@ def _contender(bench: _Bench, name: str, device: str, sizes: Sequence[ModelSize]
 
 
 def _run(bench: _Bench, name: str, contender: Contender) -> list[Repetition]:
-    """The repetitions; one round over all models goes before."""
+    """The repetitions, after what warms up."""
     settings, plan = bench.settings, bench.settings.plan()
     slow = name in (RELOAD, STATIC)
-    _round(bench, contender, plan[: 1 if slow else len(bench.names)])
+    _round(bench, contender, plan[: 1 if slow else len(plan) if settings.keeps else len(bench.names)])
     done = []
     for repetition in range(1 if slow else settings.repetitions):
         bench.tell(f"{name}: repetition {repetition + 1}")

@@ -54,6 +54,7 @@ class EngineCycle:
         self._vocabulary: list[int] = []
         self._turns = 0
         self._round = 0
+        self._moved = (0, 0)
         self._histories: dict[tuple[int, int], tuple[int, ...]] = {}
         try:
             for name, path in zip(names, paths, strict=True):
@@ -110,14 +111,16 @@ class EngineCycle:
         if step.following != step.model:
             self.engine.prefetch(self._names[step.following])
         end = self._end(begin_s, begin)
+        whole_s, back, away = time.perf_counter() - begin, 0, 0
         if keeps:
             self._histories[step.model, step.agent] = prompt + end.tokens
+            back, away = self._sessions_moved()
         return TurnNumbers(
             model=name,
             agent=step.agent,
             begin_s=begin_s,
             first_token_s=end.stats.time_to_first_token_s,
-            whole_s=time.perf_counter() - begin,
+            whole_s=whole_s,
             prompt_tokens=len(prompt),
             new_tokens=prompt_tokens,
             reused_tokens=end.stats.reused_tokens,
@@ -125,7 +128,15 @@ class EngineCycle:
             upload_wait_s=end.stats.upload_wait_s,
             uploaded_bytes=end.stats.uploaded_bytes,
             bound_first_token_s=None,
+            session_bytes=back,
+            displaced_bytes=away,
         )
+
+    def _sessions_moved(self) -> tuple[int, int]:
+        """Bytes of sessions that came back from host memory, and that went there, since the last look."""
+        before, stats = self._moved, self.engine.stats()
+        self._moved = (stats.session_bytes_restored, stats.session_bytes_saved)
+        return self._moved[0] - before[0], self._moved[1] - before[1]
 
     def _end(self, begin_s: float, begin: float) -> TurnFinished:
         silent_since = time.perf_counter()

@@ -31,6 +31,12 @@ class TurnNumbers(_Value):
     bound_first_token_s: float | None = Field(
         description="no scheduler can be faster: the resident engine's, or what must come over the link in the meantime"
     )
+    session_bytes: int = Field(
+        default=0, description="of its session, from host memory to the device before the first token"
+    )
+    displaced_bytes: int = Field(
+        default=0, description="of other sessions, which gave up their place and went to host memory"
+    )
 
 
 class Sample(_Value):
@@ -74,6 +80,16 @@ class Summary(_Value):
     bound_first_token_s: float | None
     recomputed_tokens: int = Field(
         description="prompt tokens of earlier turns that were computed again (an answer's last one never was before)"
+    )
+    empty_first_token_s: float | None = Field(
+        default=None, description="where sessions are kept: of turns that found their slot empty, and brought nothing"
+    )
+    returning_first_token_s: float | None = Field(
+        default=None, description="of turns whose session came from host memory"
+    )
+    returning_of_needed: float | None = Field(
+        default=None,
+        description="that, over what such a turn needs: one in an empty slot, and its session's bytes on the link",
     )
 
 
@@ -127,24 +143,28 @@ class PagingReport(_Value):
     timeline_turns: tuple[TurnNumbers, ...]
 
 
-def summarised(repetitions: Sequence[Repetition], slot_decode_s: dict[str, float] | None = None) -> tuple[Summary, ...]:
+def summarised(
+    repetitions: Sequence[Repetition], slot_decode_s: dict[str, float] | None = None, link_bytes_per_s: float = 0
+) -> tuple[Summary, ...]:
     """A line for each contender, in the order in which they ran first.
 
     slot_decode_s: [model] seconds from a turn's first token to its end with everything resident, for the bound.
+    link_bytes_per_s: what sessions that return could come with; 0: not known.
     """
     groups: dict[str, list[Repetition]] = {}
     for one in repetitions:
         groups.setdefault(one.contender, []).append(one)
-    return tuple(_summary(name, runs, slot_decode_s or {}) for name, runs in groups.items())
+    return tuple(_summary(name, runs, slot_decode_s or {}, link_bytes_per_s) for name, runs in groups.items())
 
 
-def _summary(contender: str, runs: list[Repetition], decode_s: dict[str, float]) -> Summary:
+def _summary(contender: str, runs: list[Repetition], decode_s: dict[str, float], link: float) -> Summary:
     turns = [turn for run in runs for turn in run.turns]
     first = sorted(turn.first_token_s for turn in turns)
     tokens = sum(turn.tokens for turn in turns)
     peaks = [run.peak_device_bytes for run in runs if run.peak_device_bytes is not None]
     energy = [run.energy_j for run in runs if run.energy_j is not None]
     bounds = [turn.bound_first_token_s for turn in turns if turn.bound_first_token_s is not None]
+    returning = _returning(turns, link)
     bound_s = sum(bounds) + sum(decode_s.get(turn.model, 0) for turn in turns)
     return Summary(
         contender=contender,
@@ -159,4 +179,19 @@ def _summary(contender: str, runs: list[Repetition], decode_s: dict[str, float])
         bound_tokens_per_s=tokens / bound_s if len(bounds) == len(turns) and decode_s else None,
         bound_first_token_s=median(bounds) if len(bounds) == len(turns) else None,
         recomputed_tokens=sum(turn.prompt_tokens - turn.new_tokens - turn.reused_tokens for turn in turns),
+        empty_first_token_s=returning[0],
+        returning_first_token_s=returning[1],
+        returning_of_needed=returning[2],
     )
+
+
+def _returning(turns: Sequence[TurnNumbers], link: float) -> tuple[float | None, float | None, float | None]:
+    """First token in an empty slot, and of a session from host memory, medians; and the latter over what it needs."""
+    back = [turn for turn in turns if turn.session_bytes]
+    empty = [turn.first_token_s for turn in turns if not turn.reused_tokens and not turn.displaced_bytes]
+    if not back or not empty:
+        return None, None, None
+    empty_s, back_s = median(empty), median(turn.first_token_s for turn in back)
+    if link <= 0:
+        return empty_s, back_s, None
+    return empty_s, back_s, median(turn.first_token_s / (empty_s + turn.session_bytes / link) for turn in back)

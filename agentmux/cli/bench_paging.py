@@ -100,6 +100,10 @@ def _show(report: PagingReport, output: Output) -> None:
         if summary.bound_tokens_per_s is not None and summary.bound_first_token_s is not None:
             bound = f"{summary.bound_tokens_per_s:.1f} tokens/s, first token {1e3 * summary.bound_first_token_s:.1f} ms"
             output.line(f"{summary.contender}: no faster than {bound} by arithmetic")
+    for summary in report.summaries:
+        if summary.returning_first_token_s is not None and summary.returning_of_needed is not None:
+            back = f"first token {1e3 * summary.returning_first_token_s:.1f} ms, {summary.returning_of_needed:.2f}"
+            output.line(f"{summary.contender}: sessions from host memory: {back} of what their bytes need on the link")
     if report.singles:
         output.render(_singles(report))
 

@@ -304,6 +304,8 @@ class EngineStats:
     """Times that units were moved together within the arena."""
     sessions_in_host: int = 0
     session_host_bytes: int = 0
+    session_memory_bytes: int = 0
+    """Host memory held for sessions, with what is free for the next ones."""
     session_hits: int = 0
     """Turns that found part of their prompt in a KV cache."""
     session_tokens_reused: int = 0

@@ -161,6 +161,7 @@ void bind_reports(nb::module_ & m) {
         .def_ro("compactions", &EngineStats::compactions)
         .def_ro("sessions_in_host", &EngineStats::sessions_in_host)
         .def_ro("session_host_bytes", &EngineStats::session_host_bytes)
+        .def_ro("session_memory_bytes", &EngineStats::session_memory_bytes)
         .def_ro("session_hits", &EngineStats::session_hits)
         .def_ro("session_tokens_reused", &EngineStats::session_tokens_reused)
         .def_ro("session_bytes_saved", &EngineStats::session_bytes_saved)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agentmux.bench.gguf_writer import tokenizer_of
 from agentmux.bench.paging import Settings
 from agentmux.bench.paging_plan import bound_first_token_s, missing_bytes, steps
-from agentmux.bench.paging_report import PagingReport
+from agentmux.bench.paging_report import PagingReport, Repetition, Summary, TurnNumbers, summarised
 from agentmux.bench.shapes import SHAPES, shape_bytes, write_shape
 from agentmux.cli.main import run
 from agentmux.engine.base import EngineConfig, LoadSpec
@@ -146,3 +146,54 @@ def test_kept_sessions_are_not_computed_again(capfd: pytest.CaptureFixture[str])
     assert len(returning) == 4
     # The last token of an answer has not been through the model when the next turn comes.
     assert all(turn["prompt_tokens"] - turn["new_tokens"] - turn["reused_tokens"] == 1 for turn in returning)
+    # Two agents and one slot: each brings its session back, and the other's goes.
+    kv_bytes = {size["model"]: size["kv_bytes_per_token"] for size in report["models"]}
+    for turn in returning:
+        assert turn["session_bytes"] >= turn["reused_tokens"] * kv_bytes[turn["model"]]
+        assert turn["displaced_bytes"] > 0
+    began = [turn for turn in turns if turn not in returning]
+    assert not any(turn["session_bytes"] for turn in began)
+    assert [turn["displaced_bytes"] > 0 for turn in began] == [False, False, True, True]
+    (paged,) = report["summaries"]
+    assert paged["returning_of_needed"] > 0
+
+
+def _turn(first_token_s: float, reused: int, back: int, away: int) -> TurnNumbers:
+    return TurnNumbers(
+        model="m",
+        agent=0,
+        begin_s=0,
+        first_token_s=first_token_s,
+        whole_s=10,
+        prompt_tokens=100,
+        new_tokens=50,
+        reused_tokens=reused,
+        tokens=8,
+        upload_wait_s=0,
+        uploaded_bytes=0,
+        bound_first_token_s=None,
+        session_bytes=back,
+        displaced_bytes=away,
+    )
+
+
+def test_returning_sessions_are_held_against_what_their_bytes_need() -> None:
+    empty, displacing, returning = _turn(1.0, 0, 0, 0), _turn(7.0, 0, 0, 200), _turn(6.0, 49, 200, 200)
+
+    def summary(*turns: TurnNumbers, link: float = 100) -> Summary:
+        whole = Repetition(
+            contender="paged",
+            repetition=0,
+            whole_s=10,
+            uploaded_bytes=0,
+            peak_device_bytes=None,
+            energy_j=None,
+            turns=turns,
+        )
+        return summarised([whole], {}, link)[0]
+
+    found = summary(empty, displacing, returning)
+    assert (found.empty_first_token_s, found.returning_first_token_s, found.returning_of_needed) == (1.0, 6.0, 2.0)
+    assert summary(empty, displacing, returning, link=0).returning_of_needed is None
+    assert summary(empty, displacing).returning_first_token_s is None
+    assert summary(displacing, returning).empty_first_token_s is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,29 @@ def test_a_host_budget_drops_what_was_used_longest_ago(model_folder: Path, make_
     assert kept.stats.reused_tokens > 0
     assert dropped.stats.reused_tokens == 0
     assert dropped.tokens == run(engine, _turn(12, (0, *prompt)))[0].tokens
+
+
+def test_memory_for_sessions_is_counted_kept_and_sought_in_advance(model_folder: Path, make_engine: MakeEngine) -> None:
+    path = random_models.write("llama", model_folder)
+    engine = make_engine(None, host_bytes=4_000_000)
+    kv_bytes = engine.load(LoadSpec("m", str(path), CONTEXT_TOKENS, 1, BATCH_TOKENS)).kv_bytes_per_token
+    run(engine, _turn(1, random_models.prompt(30), session="small"))
+    assert engine.stats().session_memory_bytes == 0
+    run(engine, _turn(2, random_models.prompt(300), session="large"))  # "small" has gone
+    first = engine.stats()
+    assert 0 < first.session_host_bytes <= first.session_memory_bytes
+    deadline = time.monotonic() + 60
+    while engine.stats().session_memory_bytes < first.session_host_bytes + 300 * kv_bytes:
+        assert time.monotonic() < deadline, "no memory for the session that may have to go next"
+        time.sleep(0.01)
+    held = engine.stats().session_memory_bytes
+    assert held <= 4_000_000
+    run(engine, _turn(3, random_models.prompt(30), session="small"))
+    stats = engine.stats()
+    assert stats.session_host_bytes > 300 * kv_bytes
+    assert stats.session_memory_bytes == held
+    engine.unload("m")
+    assert engine.stats().session_memory_bytes == 0
 
 
 def test_a_forgotten_session_is_gone(model_folder: Path, make_engine: MakeEngine) -> None:

@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <limits>
 #include <set>
@@ -18,6 +19,7 @@ namespace {
 constexpr int    default_context_tokens = 4096;
 constexpr double shortest_quantum_s = 0.25;
 constexpr double switches_per_quantum = 8;   // a quantum is worth this many: at most an eighth of the time goes into them
+constexpr auto   idle_time = std::chrono::milliseconds(20);   // without work, before what is not urgent is done
 constexpr int    most_helpers = 7;   // that sample beside the engine thread
 constexpr double assumed_link_bytes_per_s = 8e9;   // until one has been seen
 // A driver's context takes about half a gibibyte. What is in use beyond this before we begin belongs to others.
@@ -48,7 +50,7 @@ Engine::Engine(const EngineConfig & c)
     : config(c), device(open_device(c.device)), n_threads(c.threads > 0 ? c.threads : usable_cores()),
       others_bytes(device.used_bytes() > largest_driver_share_bytes ? device.used_bytes() - largest_driver_share_bytes / 2 : 0),
       budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)),
-      in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), prober(device.handle()), sessions(host_budget),
+      in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), prober(device.handle()), sessions(host_budget, host_memory_of(device)),
       helpers(std::min(most_helpers, n_threads - 1)), residency(device, c.link_bytes_per_s, c.debug_poison),
       thread([this] { run(); }) {}
 
@@ -215,6 +217,7 @@ EngineStats Engine::stats() const {
     const SessionCounters kept = sessions.counters();
     s.sessions_in_host         = kept.sessions;
     s.session_host_bytes       = kept.bytes;
+    s.session_memory_bytes     = sessions.held_bytes();
     s.session_bytes_saved      = kept.saved_bytes;
     s.session_bytes_restored   = kept.restored_bytes;
     s.sessions_dropped         = kept.dropped;
@@ -238,7 +241,13 @@ void Engine::run() {
         {
             std::unique_lock lock(mutex);
             const auto       busy = [&] { return std::any_of(runners.begin(), runners.end(), [](const auto & r) { return r.second->has_work(); }); };
-            wake.wait(lock, [&] { return stopping || !mailbox.empty() || busy(); });
+            const auto       wanted = [&] { return stopping || !mailbox.empty() || busy(); };
+            if (!wake.wait_for(lock, idle_time, wanted)) {
+                lock.unlock();
+                prepare_sessions();
+                lock.lock();
+                wake.wait(lock, wanted);
+            }
             commands.swap(mailbox);
         }
         for (Command & command : commands) {

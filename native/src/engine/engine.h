@@ -68,6 +68,7 @@ class Engine {
     void      close_contexts_for(const Runner & opening);
     bool      is_held(ModelId host_id) const;
     void      clear_device();
+    void      prepare_sessions();
     void      make_arena(size_t arena_bytes, const Runners & models);
 
     Runner * choose();

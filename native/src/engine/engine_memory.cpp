@@ -44,6 +44,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
         events.push(std::move(event));
     };
     options.on_device_thread = [&](const std::function<void()> & use) { run_on_engine_thread(use); };
+    if (config.host_bytes) run_on_engine_thread([&] { sessions.give_back_unused(); });   // weights come first
     auto host                = load_host_model(spec.path, device, prober, host_budget, options);
     hosts[file]              = {next_host_id, host};
     return {host, next_host_id++};
@@ -170,6 +171,14 @@ void Engine::open_context(Runner & runner) {
     runner.close();
     close_contexts_for(runner);
     runner.open(watched);
+}
+
+// With nothing to do: memory for the largest session that a slot may have to give up, because getting it takes as long as
+// computing dozens of tokens. It is sought once sessions have left their slots.
+void Engine::prepare_sessions() {
+    size_t largest = 0;
+    for (const auto & [_, runner] : runners) largest = std::max(largest, runner->largest_kept_bytes());
+    sessions.prepare(largest);
 }
 
 // ---- the arena ------------------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class Runner {
     void forget(const std::string & session) { the_slots.forget(session, *the_decoder); }
     bool has_work() const { return !waiting.empty() || active() > 0; }
     int  active() const { return the_slots.active(); }
+    // Of the largest session that stays in a slot after its turn; 0 where none does.
+    size_t largest_kept_bytes() const { return the_slots.largest_kept_bytes(*the_decoder); }
     // When the oldest waiting turn was submitted; nothing where none waits.
     std::optional<double> oldest_waiting_s() const;
     // Since when it wants to run: its active turns since its last step, else its oldest waiting turn.

@@ -67,11 +67,9 @@ bool Slots::admit(std::unique_ptr<Turn> & turn, Decoder & decoder) {
 void Slots::fetch(int slot, const Turn & turn, Decoder & decoder) {
     std::optional<StoredSession> stored = store.take({runner, turn.kv_name()});
     store_slot(slot, decoder);
-    if (!stored && !turn.request.fork.empty()) {
-        if (copy_from_slot(slot, turn.request.fork, decoder)) return;
-        if (const StoredSession * source = store.find({runner, turn.request.fork})) stored = *source;
-    }
-    if (stored && decoder.load(slot, stored->state)) slots[size_t(slot)].tokens = std::move(stored->tokens);
+    if (!stored && !turn.request.fork.empty() && copy_from_slot(slot, turn.request.fork, decoder)) return;
+    const StoredSession * source = stored ? &*stored : turn.request.fork.empty() ? nullptr : store.find({runner, turn.request.fork});
+    if (source && decoder.load(slot, source->state())) slots[size_t(slot)].tokens = source->tokens();
 }
 
 bool Slots::copy_from_slot(int slot, const std::string & from, Decoder & decoder) {
@@ -108,15 +106,20 @@ void Slots::empty(int index, Decoder & decoder) {
 
 void Slots::store_slot(int index, Decoder & decoder) {
     Slot & slot = slots[size_t(index)];
-    if (!slot.kept.empty()) store.put({runner, slot.kept}, {std::move(slot.tokens), decoder.save(index), slot.last_used_s});
+    if (!slot.kept.empty()) put(index, slot.kept, slot.tokens, slot.last_used_s, decoder);
     empty(index, decoder);
+}
+
+void Slots::put(int index, const std::string & name, const std::vector<llama_token> & tokens, double last_used_s, Decoder & decoder) {
+    const auto write = [&](std::span<uint8_t> to) { return decoder.save(index, to); };
+    store.put({runner, name}, tokens, last_used_s, decoder.state_bytes(index), write);
 }
 
 void Slots::store_all(Decoder & decoder) {
     for (int i = 0; i < size(); i++) {
         Slot & slot = slots[size_t(i)];
         if (slot.turn && slot.turn->cached > 0) {
-            store.put({runner, slot.turn->kv_name()}, {slot.turn->cached_tokens(), decoder.save(i), now_s()});
+            put(i, slot.turn->kv_name(), slot.turn->cached_tokens(), now_s(), decoder);
             slot.turn->cached = 0;
         } else if (!slot.turn) {
             store_slot(i, decoder);
@@ -130,8 +133,17 @@ void Slots::restore_active(Decoder & decoder) {
         Turn * turn = slots[size_t(i)].turn.get();
         if (!turn) continue;
         const auto stored = store.take({runner, turn->kv_name()});
-        if (stored && decoder.load(i, stored->state)) turn->cached = int(stored->tokens.size());
+        if (stored && decoder.load(i, stored->state())) turn->cached = int(stored->n_tokens);
     }
+}
+
+size_t Slots::largest_kept_bytes(Decoder & decoder) const {
+    size_t largest = 0;
+    for (int i = 0; i < size(); i++) {
+        const Slot & slot = slots[size_t(i)];
+        if (decoder.is_open() && !slot.kept.empty()) largest = std::max(largest, SessionStore::bytes_for(slot.tokens.size(), decoder.state_bytes(i)));
+    }
+    return largest;
 }
 
 void Slots::forget(const std::string & session, Decoder & decoder) {

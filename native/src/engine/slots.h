@@ -38,6 +38,9 @@ class Slots {
     // The session is not wanted any more, here or in the store.
     void forget(const std::string & session, Decoder & decoder);
 
+    // What the largest session that stays in a slot without a turn would take in host memory.
+    size_t largest_kept_bytes(Decoder & decoder) const;
+
     std::atomic<int>      n_kept = 0;
     std::atomic<uint64_t> n_hits = 0, n_reused_tokens = 0;
 
@@ -51,6 +54,7 @@ class Slots {
 
     std::optional<int> choose(const Turn & turn) const;
     void store_slot(int slot, Decoder & decoder);
+    void put(int slot, const std::string & name, const std::vector<llama_token> & tokens, double last_used_s, Decoder & decoder);
     void fetch(int slot, const Turn & turn, Decoder & decoder);
     bool copy_from_slot(int slot, const std::string & from, Decoder & decoder);
     void empty(int slot, Decoder & decoder);

@@ -94,7 +94,7 @@ struct EngineStats {
     uint64_t                device_budget_bytes = 0, arena_bytes = 0, arena_used_bytes = 0, device_used_bytes = 0;
     uint64_t                uploaded_bytes = 0, evicted_units = 0, switches = 0, steps = 0, prefetched_bytes = 0, repeated_passes = 0;
     uint64_t                context_bytes = 0, host_weight_bytes = 0, page_locked_bytes = 0, compactions = 0;
-    uint64_t                sessions_in_host = 0, session_host_bytes = 0, session_hits = 0, session_tokens_reused = 0;
+    uint64_t                sessions_in_host = 0, session_host_bytes = 0, session_memory_bytes = 0, session_hits = 0, session_tokens_reused = 0;
     uint64_t                session_bytes_saved = 0, session_bytes_restored = 0, sessions_dropped = 0;
     double                  upload_wait_s = 0, upload_bytes_per_s = 0, step_s = 0;
     std::vector<ModelStats> models;

@@ -179,13 +179,12 @@ void Decoder::copy(int from, int to) {
     llama_memory_seq_cp(llama_get_memory(context.get()), from, to, -1, -1);
 }
 
-std::vector<uint8_t> Decoder::save(int slot) {
-    std::vector<uint8_t> state(llama_state_seq_get_size(context.get(), slot));
-    state.resize(llama_state_seq_get_data(context.get(), state.data(), state.size(), slot));
-    return state;
+bool Decoder::save(int slot, std::span<uint8_t> to) {
+    const LogCapture log;
+    return llama_state_seq_get_data(context.get(), to.data(), to.size(), slot) == to.size();
 }
 
-bool Decoder::load(int slot, const std::vector<uint8_t> & state) {
+bool Decoder::load(int slot, std::span<const uint8_t> state) {
     const LogCapture log;
     clear(slot);
     if (!state.empty() && llama_state_seq_set_data(context.get(), state.data(), state.size(), slot) == state.size()) return true;
@@ -315,7 +314,9 @@ void Decoder::void_pass() {
 Decoder::Saved Decoder::save_slots(const std::vector<PassToken> & tokens) {
     Saved saved;
     for (const PassToken & t : tokens) {
-        if (!saved.count(t.slot)) saved[t.slot] = save(t.slot);
+        if (saved.count(t.slot)) continue;
+        std::vector<uint8_t> state(state_bytes(t.slot));
+        if (save(t.slot, state)) saved[t.slot] = std::move(state);
     }
     return saved;
 }

@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace agentmux {
@@ -75,9 +76,12 @@ class Decoder {
     int  keep_prefix(int slot, int n_cached, int n_tokens);
     // Both slots then share what `from` holds.
     void copy(int from, int to);
-    std::vector<uint8_t> save(int slot);
+    // What the slot holds, copied straight from the device to where it is to lie, which is of state_bytes(slot); false
+    // where llama.cpp cannot.
+    size_t state_bytes(int slot) { return llama_state_seq_get_size(context.get(), slot); }
+    bool   save(int slot, std::span<uint8_t> to);
     // False where the state does not fit this context: the slot is empty then.
-    bool load(int slot, const std::vector<uint8_t> & state);
+    bool load(int slot, std::span<const uint8_t> state);
 
     // Bytes that the largest node of any plan needs at once.
     size_t min_arena_bytes() const;

@@ -1,87 +1,91 @@
 #include "kv/session_store.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace agentmux {
 
-namespace {
-
-uint64_t bytes_of(const StoredSession & session) { return session.state.size() + session.tokens.size() * sizeof(llama_token); }
-
-}  // namespace
-
-SessionStore::~SessionStore() { budget.release(counts.bytes); }
-
-void SessionStore::unbook(uint64_t bytes) {
-    budget.release(bytes);
-    counts.bytes -= bytes;
+std::vector<llama_token> StoredSession::tokens() const {
+    std::vector<llama_token> all(n_tokens);
+    if (n_tokens > 0) std::memcpy(all.data(), block.data(), n_tokens * sizeof(llama_token));
+    return all;
 }
 
 void SessionStore::erase(Sessions::iterator session) {
-    unbook(bytes_of(session->second));
+    std::lock_guard lock(mutex);
+    counts.bytes -= session->second.block.size();
+    counts.sessions--;
     sessions.erase(session);
-    counts.sessions = sessions.size();
 }
 
-bool SessionStore::make_room(uint64_t bytes) {
-    // Were all sessions gone, would it fit? (Weights have their part of the budget too.)
-    const uint64_t others = budget.used_bytes() - counts.bytes;
-    if (budget.limit_bytes() && (others > budget.limit_bytes() || bytes > budget.limit_bytes() - others)) return false;
-    while (!budget.reserve(bytes)) {
+void SessionStore::count_dropped() {
+    std::lock_guard lock(mutex);
+    counts.dropped++;
+}
+
+// Were all sessions gone, would it fit? Weights have their part of the budget too, and what was taken is still in memory.
+bool SessionStore::could_fit(uint64_t bytes) const {
+    if (!budget.limit_bytes()) return true;
+    const uint64_t others = budget.used_bytes() - pool.held_bytes() + pool.used_bytes() - counts.bytes;
+    return others <= budget.limit_bytes() && bytes <= budget.limit_bytes() - others;
+}
+
+std::optional<BlockPool::Block> SessionStore::make_room(size_t bytes) {
+    if (!could_fit(bytes)) return std::nullopt;
+    while (true) {
+        if (auto block = pool.take(bytes)) return block;
         const auto oldest = std::min_element(sessions.begin(), sessions.end(),
                                              [](const auto & a, const auto & b) { return a.second.last_used_s < b.second.last_used_s; });
-        if (oldest == sessions.end()) return false;
+        if (oldest == sessions.end()) return std::nullopt;
         erase(oldest);
-        counts.dropped++;
+        count_dropped();
     }
-    return true;
 }
 
-void SessionStore::put(const Key & key, StoredSession session) {
+void SessionStore::put(const Key & key, const std::vector<llama_token> & tokens, double last_used_s, size_t state_bytes, const Write & write) {
+    drop(key);
+    const size_t token_bytes = bytes_for(tokens.size(), 0);
+    auto         block       = make_room(bytes_for(tokens.size(), state_bytes));
+    if (!block || !write({block->data() + token_bytes, state_bytes})) return count_dropped();
+    if (token_bytes > 0) std::memcpy(block->data(), tokens.data(), token_bytes);
     std::lock_guard lock(mutex);
-    if (const auto old = sessions.find(key); old != sessions.end()) erase(old);
-    const uint64_t bytes = bytes_of(session);
-    if (!make_room(bytes)) {
-        counts.dropped++;
-        return;
-    }
-    counts.bytes += bytes;
-    counts.saved_bytes += bytes;
-    sessions.emplace(key, std::move(session));
-    counts.sessions = sessions.size();
+    counts.bytes += block->size();
+    counts.saved_bytes += block->size();
+    counts.sessions++;
+    sessions.emplace(key, StoredSession{std::move(*block), tokens.size(), last_used_s});
 }
 
 std::optional<StoredSession> SessionStore::take(const Key & key) {
-    std::lock_guard lock(mutex);
-    const auto      found = sessions.find(key);
+    const auto found = sessions.find(key);
     if (found == sessions.end()) return std::nullopt;
-    counts.restored_bytes += bytes_of(found->second);
-    unbook(bytes_of(found->second));
-    StoredSession session = std::move(found->second);
+    StoredSession   session = std::move(found->second);
+    std::lock_guard lock(mutex);
     sessions.erase(found);
-    counts.sessions = sessions.size();
+    counts.bytes -= session.block.size();
+    counts.restored_bytes += session.block.size();
+    counts.sessions--;
     return session;
 }
 
 const StoredSession * SessionStore::find(const Key & key) const {
-    std::lock_guard lock(mutex);
-    const auto      found = sessions.find(key);
+    const auto found = sessions.find(key);
     return found == sessions.end() ? nullptr : &found->second;
 }
 
 void SessionStore::drop(const Key & key) {
-    std::lock_guard lock(mutex);
     if (const auto found = sessions.find(key); found != sessions.end()) erase(found);
 }
 
 void SessionStore::drop_all_of(int runner) {
-    std::lock_guard lock(mutex);
     for (auto session = sessions.begin(); session != sessions.end();) {
         const auto next = std::next(session);
         if (session->first.first == runner) erase(session);
         session = next;
     }
+    pool.give_back_unused();
 }
+
+bool SessionStore::prepare(size_t bytes) { return bytes > 0 && counters().saved_bytes > 0 && pool.prepare(bytes); }
 
 SessionCounters SessionStore::counters() const {
     std::lock_guard lock(mutex);
