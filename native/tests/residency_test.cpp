@@ -105,6 +105,35 @@ TEST_CASE("gaps are closed under real bytes: units of several matrices, sizes th
     CHECK(residency.compactions() > 100);
 }
 
+TEST_CASE("gaps are joined while units are arriving, and while others wait for their turn to arrive") {
+    const Device    device("cpu");
+    Residency       residency(device, 60u << 20, true);
+    const FakeModel a({20480, 8192, 4096, 12288, 8192, 4096}, 10), b({4096, 16384, 8192, 4096, 12288}, 100);
+    residency.add(0, a.units);
+    residency.add(1, b.units);
+    residency.resize(40960);
+    std::mt19937 random(13);
+    for (int round = 0; round < 1200; round++) {
+        const int    running  = int(random() % 2);
+        const auto & model    = running == 0 ? a : b;
+        const auto & other    = running == 0 ? b : a;
+        const auto   distance = [&](ModelId m, int unit) { return next_use(m == running ? Rank::running : Rank::hinted, uint64_t(unit) + 1); };
+        const auto   joining  = random() % 2 ? Residency::Joining::all : Residency::Joining::needed;
+        const int    unit     = int(random() % model.units.size());
+        residency.require(running, {unit}, distance, joining);
+        REQUIRE(model.holds_its_bytes(unit));
+        for (int n = 0; n < 3; n++) {
+            const int wanted = int(random() % other.units.size());
+            residency.request(1 - running, wanted, distance, distance(1 - running, wanted), random() % 2 == 0, joining);
+        }
+        REQUIRE(model.holds_its_bytes(unit));
+        for (int u = 0; u < int(other.units.size()); u++) {
+            if (residency.ready(1 - running, u)) REQUIRE(other.holds_its_bytes(u));
+        }
+    }
+    CHECK(residency.compactions() > 20);
+}
+
 TEST_CASE("units that the CPU computes are shown where they lie, and come back") {
     const Device device("cpu");
     Residency    residency(device, 0, true);

@@ -285,17 +285,27 @@ bool Decoder::missing(const NodeUses & uses) const {
 // pass through the arena in each pass: the others stay. Before a passing unit is used a second one cannot take its place,
 // so there is one stop more after each of them (see turnovers).
 void Decoder::advance() {
-    if (node + 1 < plan->size() && !plan->at(node + 1).empty()) waited_s += residency.require(model, plan->at(node + 1), distances);
+    const auto joining = stays_complete() ? Residency::Joining::all : Residency::Joining::needed;
+    if (node + 1 < plan->size() && !plan->at(node + 1).empty()) waited_s += residency.require(model, plan->at(node + 1), distances, joining);
     bool may_take_own = true;
     for (int unit : plan->upcoming(node + 1)) {
         if (residency.request(model, unit, distances, latest(Rank::running), false)) continue;
-        if (!may_take_own || !request_from_passing(unit)) break;
+        if (!may_take_own || !request_from_passing(unit, joining)) break;
         may_take_own = false;
     }
 }
 
+// Whether all that does not pass is there: from now on, pass by pass, the same happens.
+bool Decoder::stays_complete() const {
+    if (!streaming()) return false;
+    for (size_t unit = 0; unit < passing.size(); unit++) {
+        if (!passing[unit] && !residency.ready(model, int(unit))) return false;
+    }
+    return true;
+}
+
 // Only passing units give way, and only to what is needed sooner.
-bool Decoder::request_from_passing(int unit) {
+bool Decoder::request_from_passing(int unit, Residency::Joining joining) {
     if (!streaming()) return false;
     const int  due   = plan->distance(unit, node + 1);
     const auto after = [&](ModelId m, int other) {
@@ -303,7 +313,7 @@ bool Decoder::request_from_passing(int unit) {
         const int next = plan->distance(other, node + 1);
         return passing[size_t(other)] && next > due ? next_use(Rank::running, uint64_t(next)) : NextUse(0);
     };
-    return residency.request(model, unit, after, 0, false);
+    return residency.request(model, unit, after, 0, false, joining);
 }
 
 void Decoder::void_pass() {

@@ -104,7 +104,8 @@ class Decoder {
     NodeUses    uses_of(const ggml_tensor * node) const;
     bool        missing(const NodeUses & uses) const;
     void        advance();
-    bool        request_from_passing(int unit);
+    bool        stays_complete() const;
+    bool        request_from_passing(int unit, Residency::Joining joining);
     void        void_pass();
     void        run(const std::vector<PassToken> & tokens);
     void        paged_pass(const std::vector<PassToken> & tokens);

@@ -118,20 +118,44 @@ std::optional<std::vector<int>> enough_bytes(const std::vector<Occupant> & occup
     return evict;
 }
 
-std::vector<Move> compact(const std::vector<Occupant> & occupants) {
+// The pieces between the first and the last of some neighbouring gaps move down, so that these become one.
+std::optional<std::vector<Move>> make_gap(const std::vector<Occupant> & occupants, size_t arena_bytes, size_t gap_bytes) {
     std::vector<Move> all;
     for (int i = 0; i < int(occupants.size()); i++) {
         const auto & pieces = occupants[size_t(i)].pieces;
         for (int p = 0; p < int(pieces.size()); p++) all.push_back({i, p, pieces[size_t(p)].offset, 0, pieces[size_t(p)].bytes});
     }
     std::sort(all.begin(), all.end(), [](const Move & a, const Move & b) { return a.from < b.from; });
-    size_t at = 0;
-    for (Move & move : all) {
-        move.to = at;
-        at += move.bytes;
+    const auto begin_of = [&](size_t gap) { return gap ? all[gap - 1].from + all[gap - 1].bytes : 0; };   // gap i lies before piece i
+    const auto bytes_of = [&](size_t gap) { return (gap < all.size() ? all[gap].from : arena_bytes) - begin_of(gap); };
+    size_t                first = 0, free = 0, moved = 0, best_first = 0, best_last = 0;
+    std::optional<size_t> best;
+    for (size_t last = 0; last <= all.size(); last++) {
+        if (last > 0 && occupants[size_t(all[last - 1].occupant)].fixed) {
+            first = last;
+            free = moved = 0;
+        } else if (last > 0) {
+            moved += all[last - 1].bytes;
+        }
+        free += bytes_of(last);
+        while (first < last && free - bytes_of(first) >= gap_bytes) {
+            free -= bytes_of(first);
+            moved -= all[first++].bytes;
+        }
+        if (free < gap_bytes || (best && *best <= moved)) continue;
+        best       = moved;
+        best_first = first;
+        best_last  = last;
     }
-    std::erase_if(all, [](const Move & move) { return move.to == move.from; });
-    return all;
+    if (!best) return std::nullopt;
+    std::vector<Move> moves;
+    size_t            at = begin_of(best_first);
+    for (size_t i = best_first; i < best_last; i++) {
+        all[i].to = at;
+        at += all[i].bytes;
+        if (all[i].to != all[i].from) moves.push_back(all[i]);
+    }
+    return moves;
 }
 
 }  // namespace agentmux

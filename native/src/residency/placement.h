@@ -6,7 +6,7 @@
 // Least-recently-used would be the worst choice here: agents take turns in circles, and it evicts what comes next.
 //
 // A unit lies in pieces, one for each of its matrices, wherever there is room. What cannot be placed although there are
-// bytes enough is placed after `compact`, so that the whole arena can be used whatever the units' sizes are.
+// bytes enough is placed after `make_gap`, so that the whole arena can be used whatever the units' sizes are.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,8 @@ struct Piece {
 // A unit that is in the arena.
 struct Occupant {
     std::vector<Piece> pieces;
-    NextUse            next = 0;
+    NextUse            next  = 0;
+    bool               fixed = false;   // cannot be moved now
 
     size_t bytes() const;
 };
@@ -47,7 +48,7 @@ struct Placement {
 std::optional<Placement> place(const std::vector<Occupant> & occupants, size_t arena_bytes, const std::vector<size_t> & pieces, NextUse later_than);
 
 // Who must give way for there to be bytes enough, wherever they lie; nothing where there never are. When these have gone
-// and gaps are closed, `place` succeeds.
+// and gaps are joined, `place` succeeds.
 std::optional<std::vector<int>> enough_bytes(const std::vector<Occupant> & occupants, size_t arena_bytes, const std::vector<size_t> & pieces,
                                              NextUse later_than);
 
@@ -56,7 +57,8 @@ struct Move {
     size_t from = 0, to = 0, bytes = 0;   // to < from; the two may overlap
 };
 
-// Moves, to be done in this order, after which all free bytes lie together at the arena's end.
-std::vector<Move> compact(const std::vector<Occupant> & occupants);
+// Moves, to be done in this order, after which `gap_bytes` are free in one stretch: as few bytes as that takes, none of a
+// fixed occupant. Nothing where no such stretch can be made.
+std::optional<std::vector<Move>> make_gap(const std::vector<Occupant> & occupants, size_t arena_bytes, size_t gap_bytes);
 
 }  // namespace agentmux

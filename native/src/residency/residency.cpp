@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint8_t poison_byte  = 0xff;        // a NaN in every floating-point format
 constexpr size_t  bounce_bytes = 8u << 20;
+constexpr size_t  most_steps   = 16;
 
 std::vector<size_t> piece_sizes(const Unit & unit) {
     std::vector<size_t> sizes;
@@ -136,7 +137,7 @@ void Residency::evict(const std::vector<int> & occupants) {
     for (PlacedUnit * victim : victims) evict(*victim);
 }
 
-bool Residency::request(ModelId model, int index, const Distance & distance, NextUse later_than, bool hinted) {
+bool Residency::request(ModelId model, int index, const Distance & distance, NextUse later_than, bool hinted, Joining joining) {
     PlacedUnit & unit = of(model, index);
     if (unit.state != UnitState::absent) return true;
     const std::vector<size_t>   sizes = piece_sizes(*unit.unit);
@@ -146,7 +147,7 @@ bool Residency::request(ModelId model, int index, const Distance & distance, Nex
         const auto enough = enough_bytes(here, bytes, sizes, later_than);
         if (!enough) return false;
         evict(*enough);
-        close_gaps();
+        join_gaps(joining == Joining::all ? bytes - used_bytes() : unit.unit->bytes);
         found = place(map(distance), bytes, sizes, later_than);
     }
     evict(found->evict);
@@ -154,7 +155,7 @@ bool Residency::request(ModelId model, int index, const Distance & distance, Nex
     return true;
 }
 
-double Residency::require(ModelId model, const std::vector<int> & units, const Distance & distance) {
+double Residency::require(ModelId model, const std::vector<int> & units, const Distance & distance, Joining joining) {
     // What this node needs is needed sooner than anything else.
     const auto needed_now = [&](ModelId m, int unit) {
         return m == model && std::find(units.begin(), units.end(), unit) != units.end() ? NextUse(0) : distance(m, unit) + 1;
@@ -162,7 +163,7 @@ double Residency::require(ModelId model, const std::vector<int> & units, const D
     const auto absent = [&](int unit) { return of(model, unit).state == UnitState::absent; };
     while (std::any_of(units.begin(), units.end(), absent)) {   // closing gaps for one may have taken back another
         for (int unit : units) {
-            if (!request(model, unit, needed_now, 0, false)) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
+            if (!request(model, unit, needed_now, 0, false, joining)) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
         }
     }
     double waited = 0;
@@ -177,28 +178,37 @@ void Residency::clear() {
     show_all_at_start();
 }
 
-// Uploads that have not begun are taken back: they are asked for again when they are due.
-void Residency::close_gaps() {
-    uploader.drain();
-    std::erase_if(placed, [](const PlacedUnit * unit) { return unit->state == UnitState::absent; });
+// What has not begun to arrive is moved by name only, and what is just arriving stays where it is, if it can.
+void Residency::join_gaps(size_t gap_bytes) {
     n_compactions++;
-    for (const Move & m : compact(map([](ModelId, int) { return NextUse(0); }))) {
-        PlacedUnit & unit = *placed[size_t(m.occupant)];
+    const Uploader::Pause pause(uploader);
+    std::vector<Occupant> here = map([](ModelId, int) { return NextUse(0); });
+    for (size_t i = 0; i < placed.size(); i++) here[i].fixed = placed[i] == pause.under_way;
+    auto moves = make_gap(here, bytes, gap_bytes);
+    if (!moves) {
+        uploader.wait(*pause.under_way);
+        for (Occupant & occupant : here) occupant.fixed = false;
+        moves = make_gap(here, bytes, gap_bytes);
+    }
+    for (const Move & m : *moves) {
+        PlacedUnit & unit  = *placed[size_t(m.occupant)];
         Piece &      piece = unit.pieces[size_t(m.piece)];
-        move(piece, m.to);
+        if (unit.state == UnitState::resident) move(piece, m.to);
         piece.offset = m.to;
         show_placed(unit);
     }
 }
 
+// In steps of the distance, where those are not too many: nothing is then copied onto itself.
 void Residency::move(const Piece & from, size_t to) {
-    const bool      overlap = to + from.bytes > from.offset;
-    const size_t    step    = overlap ? std::min(bounce_bytes, from.bytes) : from.bytes;
-    const BufferPtr bounce  = overlap ? allocate_weights(device, step, "moving within the arena") : nullptr;
+    const size_t    distance = from.offset - to;
+    const bool      direct   = distance >= from.bytes / most_steps;
+    const size_t    step     = std::min(direct ? distance : bounce_bytes, from.bytes);
+    const BufferPtr bounce   = direct ? nullptr : allocate_weights(device, step, "moving within the arena");
     for (size_t at = 0; at < from.bytes; at += step) {
         const size_t  n      = std::min(step, from.bytes - at);
         ggml_tensor * target = window.at(arena.get(), to + at, n);
-        if (overlap) {
+        if (bounce) {
             ByteWindow    through;
             ggml_tensor * middle = through.at(bounce.get(), 0, n);
             ggml_backend_tensor_copy(source.at(arena.get(), from.offset + at, n), middle);

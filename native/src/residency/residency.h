@@ -36,12 +36,15 @@ class Residency {
     // How far away each unit's next use is, by model; set before each change of what runs.
     using Distance = std::function<NextUse(ModelId model, int unit)>;
 
+    // Where free bytes lie scattered: joins as much of them as is needed, which moves the least, or all, which lasts.
+    enum class Joining { needed, all };
+
     // Gives a unit a place and starts its upload; only units needed later than `later_than` give way. False where there is
     // no room.
-    bool request(ModelId model, int unit, const Distance & distance, NextUse later_than, bool hinted);
+    bool request(ModelId model, int unit, const Distance & distance, NextUse later_than, bool hinted, Joining joining = Joining::needed);
     // Makes all of a node's units resident and waits for them: nothing is computing now. The arena must be large enough
     // for them together. Returns seconds waited.
-    double require(ModelId model, const std::vector<int> & units, const Distance & distance);
+    double require(ModelId model, const std::vector<int> & units, const Distance & distance, Joining joining = Joining::needed);
     // The model runs now: what was hinted is wanted.
     void promote(ModelId model) { uploader.promote(model); }
     // Empties the arena and fills it with zeros; for a computation whose results will be thrown away.
@@ -72,7 +75,7 @@ class Residency {
     void               show_at_start(PlacedUnit & unit);
     void               show_placed(PlacedUnit & unit);
     void               start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted);
-    void               close_gaps();
+    void               join_gaps(size_t gap_bytes);
     void               move(const Piece & from, size_t to);
     void               evict(const std::vector<int> & occupants);
     std::vector<Occupant> map(const Distance & distance) const;

@@ -74,6 +74,22 @@ void Uploader::drain() {
     done.wait(lock, [&] { return current == nullptr; });
 }
 
+const PlacedUnit * Uploader::pause() {
+    std::lock_guard lock(mutex);
+    paused = true;
+    return current;
+}
+
+Uploader::Pause::Pause(Uploader & uploader) : under_way(uploader.pause()), uploader(uploader) {}
+
+Uploader::Pause::~Pause() {
+    {
+        std::lock_guard lock(uploader.mutex);
+        uploader.paused = false;
+    }
+    uploader.wake.notify_one();
+}
+
 UploadCounters Uploader::counters() const {
     std::lock_guard lock(mutex);
     return counts;
@@ -87,7 +103,7 @@ uint64_t Uploader::bytes_of(int model) const {
 void Uploader::run() {
     std::unique_lock lock(mutex);
     while (true) {
-        wake.wait(lock, [&] { return stopping || !wanted.empty() || !hinted.empty(); });
+        wake.wait(lock, [&] { return stopping || (!paused && (!wanted.empty() || !hinted.empty())); });
         if (stopping) return;
         std::deque<Job> & jobs = wanted.empty() ? hinted : wanted;
         const Job         job  = jobs.front();

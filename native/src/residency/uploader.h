@@ -54,6 +54,19 @@ class Uploader {
     void promote(int model);
     // Until the unit has arrived. Returns the seconds spent.
     double wait(const PlacedUnit & unit);
+    // While it lives, no copy begins; the one under way, if any, goes on.
+    class Pause {
+      public:
+        explicit Pause(Uploader & uploader);
+        ~Pause();
+        Pause(const Pause &)             = delete;
+        Pause & operator=(const Pause &) = delete;
+
+        const PlacedUnit * const under_way;   // at its beginning; null: none
+
+      private:
+        Uploader & uploader;
+    };
     // Until nothing is under way. What had not begun stays queued no longer: it is absent again.
     void drain();
 
@@ -67,6 +80,7 @@ class Uploader {
         bool                  hinted;
     };
 
+    const PlacedUnit * pause();
     void run();
     void copy(const Job & job);
     void copy_weight(const Weight & weight);
@@ -81,7 +95,7 @@ class Uploader {
     std::condition_variable wake, done;
     std::deque<Job>         wanted, hinted;
     const PlacedUnit *      current  = nullptr;
-    bool                    stopping = false;
+    bool                    stopping = false, paused = false;
     UploadCounters          counts;
     std::vector<uint64_t>   bytes_of_model;   // [model]
     std::thread             thread;
