@@ -11,7 +11,10 @@ TEST_CASE("long passes are streamed and single tokens computed until times are k
     OversizePolicy policy(Oversize::automatic);
     CHECK(policy.choose(1, 1000, 0) == Oversize::host);
     CHECK(policy.choose(64, 1000, 0) == Oversize::stream);
+    policy.note(Oversize::host, 1, 0.050);
     policy.note(Oversize::host, 1, 0.010);
+    CHECK(policy.choose(1, 1000, 1e6) == Oversize::host);   // too few to judge by
+    policy.note(Oversize::host, 1, 0.020);
     CHECK(policy.choose(1, 1000, 0) == Oversize::host);   // the link's speed is not known
     CHECK(policy.choose(1, 1000, 1e4) == Oversize::host);     // 100 ms on it
     CHECK(policy.choose(1, 1000, 1e6) == Oversize::stream);   // 1 ms
@@ -21,8 +24,10 @@ TEST_CASE("long passes are streamed and single tokens computed until times are k
 
 TEST_CASE("measured times decide, and a small difference changes nothing") {
     OversizePolicy policy(Oversize::automatic);
-    policy.note(Oversize::host, 1, 0.010);
-    policy.note(Oversize::stream, 1, 0.0095);
+    for (double slower : {0.9, 0.0, 0.4}) {
+        policy.note(Oversize::host, 1, 0.010 + slower);
+        policy.note(Oversize::stream, 1, 0.0095 + slower);
+    }
     CHECK(policy.choose(1, 1000, 1e9) == Oversize::host);   // whatever the link promised
     for (int i = 0; i < 20; i++) policy.note(Oversize::stream, 1, 0.005);
     CHECK(policy.choose(1, 1000, 1e3) == Oversize::stream);

@@ -11,6 +11,7 @@ namespace {
 constexpr double unknown   = std::numeric_limits<double>::infinity();
 constexpr double advantage = 0.9;   // of the other way's time, before the choice changes
 constexpr double weight    = 0.3;   // of the newest time in the smoothed one
+constexpr int    first_few = 3;     // passes, before they count
 
 struct Choice {
     std::vector<bool> passing;
@@ -39,28 +40,29 @@ Choice spread(const std::vector<Unit> & units, size_t most_bytes, size_t n) {
 }  // namespace
 
 double OversizePolicy::expected_s(Oversize how, int n_tokens, double otherwise) const {
-    const auto & seen  = how == Oversize::host ? host_s : stream_s;
+    const auto & seen  = how == Oversize::host ? host : stream;
     const auto   found = seen.find(n_tokens);
-    return found != seen.end() ? found->second : otherwise;
+    return found != seen.end() && found->second.passes >= first_few ? found->second.seconds : otherwise;
 }
 
 Oversize OversizePolicy::choose(int n_tokens, uint64_t missing_bytes, double link_bytes_per_s) {
     if (fixed != Oversize::automatic) return fixed;
-    const double of_one = expected_s(Oversize::host, 1, unknown);
-    const double host   = expected_s(Oversize::host, n_tokens, of_one * n_tokens);
-    const double stream = expected_s(Oversize::stream, n_tokens, link_bytes_per_s > 0 ? double(missing_bytes) / link_bytes_per_s : unknown);
-    Oversize &   now    = chosen.emplace(n_tokens, Oversize::host).first->second;
-    if (host == unknown) return now = n_tokens > 1 ? Oversize::stream : Oversize::host;   // the first single one is how we learn
-    if (now == Oversize::host ? stream < advantage * host : host < advantage * stream) {
+    const double of_one    = expected_s(Oversize::host, 1, unknown);
+    const double on_host   = expected_s(Oversize::host, n_tokens, of_one * n_tokens);
+    const double streaming = expected_s(Oversize::stream, n_tokens, link_bytes_per_s > 0 ? double(missing_bytes) / link_bytes_per_s : unknown);
+    Oversize &   now       = chosen.emplace(n_tokens, Oversize::host).first->second;
+    if (on_host == unknown) return now = n_tokens > 1 ? Oversize::stream : Oversize::host;   // the first single ones are how we learn
+    if (now == Oversize::host ? streaming < advantage * on_host : on_host < advantage * streaming) {
         now = now == Oversize::host ? Oversize::stream : Oversize::host;
     }
     return now;
 }
 
 void OversizePolicy::note(Oversize how, int n_tokens, double seconds) {
-    auto & seen               = how == Oversize::host ? host_s : stream_s;
-    const auto [entry, first] = seen.emplace(n_tokens, seconds);
-    if (!first) entry->second += weight * (seconds - entry->second);
+    Seen & seen = (how == Oversize::host ? host : stream)[n_tokens];
+    if (seen.passes == 0 || (seen.passes < first_few && seconds < seen.seconds)) seen.seconds = seconds;
+    else if (seen.passes >= first_few) seen.seconds += weight * (seconds - seen.seconds);
+    seen.passes++;
 }
 
 std::vector<bool> beyond_arena(const std::vector<Unit> & units, size_t arena_bytes) {

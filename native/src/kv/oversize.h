@@ -27,11 +27,16 @@ class OversizePolicy {
     void     note(Oversize how, int n_tokens, double seconds);
 
   private:
+    struct Seen {
+        double seconds = 0;   // of a pass: the least of the first few, because the first ones are slow, then smoothed
+        int    passes  = 0;
+    };
+
     double expected_s(Oversize how, int n_tokens, double otherwise) const;
 
-    const Oversize                       fixed;
-    std::map<int, Oversize>              chosen;             // [tokens] -> the last choice
-    std::map<int, double>                host_s, stream_s;   // [tokens] -> seconds of a pass, smoothed
+    const Oversize          fixed;
+    std::map<int, Oversize> chosen;         // [tokens] -> the last choice
+    std::map<int, Seen>     host, stream;   // [tokens]
 };
 
 // [unit] whether it is left to the CPU: the front, as llama.cpp does it, because the token embeddings are there too, and
