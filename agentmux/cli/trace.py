@@ -13,7 +13,7 @@ from agentmux.cli.options import DEBUG
 from agentmux.cli.output import Output
 from agentmux.errors import ConfigError
 from agentmux.tracing import TraceFile, excerpt, is_page, picture, read, window
-from agentmux.tracing.records import Record, micros
+from agentmux.tracing.records import DEVICE, Record, micros
 
 
 class Moment(click.ParamType[float]):
@@ -60,6 +60,8 @@ def trace(file: Path, output: Path | None, from_s: float | None, to_s: float | N
     if target.resolve() == file.resolve():
         raise ConfigError(f"{os.fspath(target)} is the trace itself; give another --output")
     if is_picture:
+        if all(one["pid"] != DEVICE for one in part):
+            raise ConfigError(f"{os.fspath(file)} has nothing of the device, as traces from the journal: no picture")
         _write(target, picture(part, title))
     else:
         with TraceFile(target) as writing:

@@ -36,7 +36,10 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+WINDOWS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
+
+
+@pytest.fixture(params=WINDOWS, ids="-".join)
 def page(request: pytest.FixtureRequest, chromium: Browser, server: Server) -> Iterator[Page]:
     size, scheme = request.param
     window = Window(chromium, *SIZES[size])
@@ -63,6 +66,7 @@ def test_idle_with_a_turn_open_and_after_a_chat(page: Page, server: Server) -> N
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("page", [WINDOWS[0], WINDOWS[-1]], indirect=True, ids="-".join)
 def test_while_turns_run_and_wait(page: Page, server: Server) -> None:
     long = [("coder", LONG)] * 5
     with asked(server, *long, ("critic", {}), ("planner", {}), ("write_code", {})):

@@ -119,7 +119,13 @@ def test_names_that_xml_cannot_have() -> None:
     assert "\ufffd\ufffd<b>" in said(svg)
 
 
-def test_a_trace_of_agents_only_has_a_picture_without_lanes() -> None:
+def test_without_the_device_there_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "t.json", [*head("now", (2,)), whole(OTHER, "x", 0, 10, {})])
+    assert run(["trace", str(path)]) == 1
+    assert "nothing of the device" in capsys.readouterr().err
+    assert run(["trace", str(path), "--output", str(tmp_path / "part.html")]) == 0
+    for records in (read(path), []):
+        assert not shapes(picture(records), "ground")
     assert ElementTree.fromstring(picture([whole(OTHER, "x", 0, 10, {})])).tag == f"{SVG}svg"
     assert ElementTree.fromstring(picture([])).tag == f"{SVG}svg"
 
