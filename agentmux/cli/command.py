@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "top": ("agentmux.cli.top", "Show what goes on in a server."),
         "models": ("agentmux.cli.models", "Models: register, fetch, list, remove, inspect them."),
         "runs": ("agentmux.cli.runs", "Recorded runs: list, show and draw them, resume one, remove old ones."),
+        "trace": ("agentmux.cli.trace", "Draw what a trace file has, or take a part out of it."),
         "config": ("agentmux.cli.config", "Settings: which hold here, and what their file may have."),
         "bench": ("agentmux.cli.bench", "Measurements, each beside its baseline in the same run."),
         "doctor": ("agentmux.cli.doctor", "Say whether this machine and installation are fit, and what to mend."),

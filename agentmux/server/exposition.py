@@ -47,12 +47,18 @@ class Histogram:
         self._counts: dict[Labels, list[int]] = {}
         self._sums: dict[Labels, float] = {}
 
+    def begin(self, **labels: str) -> None:
+        """Be there from now on for these labels, with nothing counted if nothing was."""
+        key = tuple(labels.items())
+        self._counts.setdefault(key, [0] * (len(SECONDS) + 1))
+        self._sums.setdefault(key, 0.0)
+
     def observe(self, seconds: float, **labels: str) -> None:
         """Count one."""
+        self.begin(**labels)
         key = tuple(labels.items())
-        counts = self._counts.setdefault(key, [0] * (len(SECONDS) + 1))
-        counts[bisect_left(SECONDS, seconds)] += 1
-        self._sums[key] = self._sums.get(key, 0.0) + seconds
+        self._counts[key][bisect_left(SECONDS, seconds)] += 1
+        self._sums[key] += seconds
 
     def metric(self) -> Metric:
         """All of it."""

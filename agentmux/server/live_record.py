@@ -140,7 +140,7 @@ class Record:
             finish_reason=numbers.finish_reason,
             prompt_tokens=numbers.prompt_tokens,
             reused_tokens=numbers.reused_tokens,
-            ttft_s=round(numbers.time_to_first_token_s, 4),
+            ttft_s=round(numbers.queue_wait_s + numbers.time_to_first_token_s, 4),
             upload_wait_s=round(numbers.upload_wait_s, 4),
             uploaded_bytes=numbers.uploaded_bytes,
         )

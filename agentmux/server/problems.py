@@ -54,6 +54,8 @@ _KINDS: Mapping[type[Exception], Kind] = MappingProxyType(
     }
 )
 """[class] how it is told; the first one that fits counts."""
+CODES = tuple(kind.code for kind in _KINDS.values())
+"""The codes of all errors of agentmux."""
 
 
 class Problem(Exception):

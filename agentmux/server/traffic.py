@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from agentmux.chatting import CHAT
 from agentmux.messages import Event, TurnAdmitted, TurnCancelled, TurnCompleted, TurnErrored, TurnNumbers, TurnQueued
 from agentmux.runtime_stats import RuntimeStats
 from agentmux.server.exposition import Histogram, Kind, Metric, Values, exposed
+from agentmux.server.problems import CODES
 
 
 class Traffic:
@@ -21,7 +23,7 @@ class Traffic:
         self._waits_s: dict[tuple[str, str], float] = {}
         self._admitted: Counter[tuple[str, str]] = Counter()
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._refusals: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter(dict.fromkeys(CODES, 0))
         self._longest_tokens = 0
         self._queued_s = Histogram("agentmux_turn_queue_seconds", "Waits of turns for admission.")
         self._first_s = Histogram("agentmux_time_to_first_token_seconds", "From submission to the first token.")
@@ -80,9 +82,21 @@ class Traffic:
 
         ``weight_bytes``: [model] what is resident when all of it is.
         """
+        for one in stats.engine.models:
+            self._begin(one.model)
         return exposed(
             [*self._as_llama_server(stats), *_engine(stats), *_models(stats, weight_bytes), *self._own(stats)]
         )
+
+    def _begin(self, model: str) -> None:
+        """Have its counters at 0. Of a counter that begins at 1, Prometheus's ``rate`` does not see that 1."""
+        for end in ("finished", "cancelled", "failed"):
+            self._turns[model, end] += 0
+        self._admitted[CHAT, model] += 0
+        self._waits_s.setdefault((CHAT, model), 0.0)
+        self._queued_s.begin(agent=CHAT, model=model)
+        self._first_s.begin(model=model)
+        self._token_s.begin(model=model)
 
     def _as_llama_server(self, stats: RuntimeStats) -> Iterator[Metric]:
         """What llama-server has, and means. Its n_busy_slots_per_decode is left out: nothing here counts that."""

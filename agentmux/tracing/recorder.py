@@ -162,7 +162,7 @@ class Recorder:
     def _admitted(self, event: TurnAdmitted, turn: _Turn) -> None:
         at_us = self._now_us()
         if turn.waiting is not None:
-            self._agent_lanes.end(turn.waiting, at_us, {"reason": event.reason})
+            self._agent_lanes.end(turn.waiting, at_us, {"last_reason": event.reason})
             turn.waiting = None
         turn.admitted_us = at_us
         said = {"turn": event.turn, "run": event.run}

@@ -21,12 +21,13 @@ class _Upload:
 
 class Sampler:
     """Turns samples of the counters into records. What lies between two samples is known as a sum only: so a wait is
-    drawn at the end of the interval that it was in, and uploads over all of theirs."""
+    drawn up to the end of the interval that it ended in, and uploads over all of theirs."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
         self._last: EngineStats | None = None
         self._last_us = 0
+        self._waited_until_us = 0
         self._upload: _Upload | None = None
         self._drawn: dict[str, Mapping[str, float]] = {}
 
@@ -70,10 +71,12 @@ class Sampler:
             self._upload = None
 
     def _waited(self, waited_s: float, at_us: int) -> None:
-        waited_us = min(micros(waited_s), at_us - self._last_us)
-        if waited_us > 0:
+        # The engine tells of a wait when it is over: a long one began before the interval that it ended in.
+        from_us = max(at_us - micros(waited_s), self._waited_until_us)
+        if waited_s > 0 and from_us < at_us:
             said = {"waited_s": waited_s, "within_s": (at_us - self._last_us) / 1e6}
-            self._write(whole(WAITS, "waits for uploads", at_us - waited_us, at_us, said))
+            self._write(whole(WAITS, "waits for uploads", from_us, at_us, said))
+            self._waited_until_us = at_us
 
     def _draw(self, name: str, at_us: int, values: Mapping[str, float]) -> None:
         if values and self._drawn.get(name) != values:

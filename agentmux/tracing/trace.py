@@ -15,7 +15,7 @@ from agentmux.tracing.recorder import Recorder
 from agentmux.tracing.records import head, micros
 from agentmux.tracing.sampler import Sampler
 
-SAMPLE_S = 0.02
+SAMPLE_S = 0.005
 """Seconds between two looks at the engine's counters, while there are turns."""
 
 

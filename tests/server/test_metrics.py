@@ -135,10 +135,27 @@ def test_refusals_by_reason_and_waits_by_agent() -> None:
         assert live.post("/v1/chat/completions", chat("odd")).status_code == 200
         assert live.post("/v1/chat/completions", chat("odd")).status_code == 429
         found = families(live)
-    (refused,) = found["agentmux_refusals"].samples
-    assert refused.value == 1
-    agents = {sample.labels["agent"] for sample in found["agentmux_queue_wait_seconds"].samples}
-    assert len(agents) == 1
+    refused = [(one.labels["reason"], one.value) for one in found["agentmux_refusals"].samples if one.value]
+    assert refused == [("queue_full", 1)]
+    admitted = [one for one in found["agentmux_turns_admitted"].samples if one.value]
+    assert [(one.labels["agent"], one.labels["model"], one.value) for one in admitted] == [("Odd", "m", 1)]
+
+
+def test_counters_are_there_before_their_first_event() -> None:
+    with Live(scripted(lambda _: Answer("yes"))) as live:
+        found = families(live)
+    assert {one.labels["end"]: one.value for one in found["agentmux_turns"].samples} == {
+        "finished": 0,
+        "cancelled": 0,
+        "failed": 0,
+    }
+    assert value(found["agentmux_refusals"], reason="queue_full") == 0
+    for name, labels in (
+        ("turn_queue", {"agent": "chat", "model": "m"}),
+        ("time_to_first_token", {"model": "m"}),
+        ("time_per_output_token", {"model": "m"}),
+    ):
+        assert value(found[f"agentmux_{name}_seconds"], f"agentmux_{name}_seconds_count", **labels) == 0
 
 
 @given(

@@ -52,6 +52,7 @@ def drawn(records: Iterable[dict[str, Any]]) -> list[Drawn]:
                 opened[place].append(one)
             else:
                 begun = opened[place].pop()
+                assert not begun["args"].keys() & one["args"].keys(), "readers keep only one of two values"
                 said = begun["args"] | one["args"]
                 found[place].append(Drawn(names[place], begun["name"], begun["ts"], one["ts"], said))
         elif one["ph"] == "X":

@@ -213,6 +213,15 @@ def stats(uploaded_bytes: int, waited_s: float, switches: int) -> EngineStats:
     )
 
 
+def test_a_wait_that_was_long_is_drawn_as_long_as_it_was() -> None:
+    records: list[dict[str, Any]] = []
+    sampler = Sampler(records.append)
+    for at_us, waited_s in ((0, 0.0), (5_000, 0.001), (10_000, 0.001), (60_000, 0.041), (65_000, 0.061)):
+        sampler.sample(stats(0, waited_s, 0), at_us)
+    waits = [(one.from_us, one.to_us) for one in drawn(head("now") + records) if one.track == "waits for uploads"]
+    assert waits == [(4_000, 5_000), (20_000, 60_000), (60_000, 65_000)]
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 10**9), st.floats(0, 0.1), st.integers(0, 2), st.integers(0, 50_000), st.booleans()),

@@ -11,6 +11,7 @@ from agentmux import Agent, Run, Runtime, pipeline
 from agentmux.messages import RunStarted
 from agentmux.testing import Answer, FakeClock, ScriptedEngine, settle
 from agentmux.tracing import Trace, TraceFile
+from agentmux.tracing.records import micros
 from agentmux.tracing.trace import SAMPLE_S
 from tests.tracing.reading import Records, drawn, lenient, samples
 
@@ -70,7 +71,7 @@ async def test_a_run_is_in_its_trace(tmp_path: Path) -> None:
     }
     assert [one.name for one in slices if one.track == "compute"] == ["planner", "coder"]
     turn = next(one for one in slices if one.name == "turn coder")
-    assert (turn.track, turn.to_us - turn.from_us) == ("Coder", 200_000)
+    assert (turn.track, turn.to_us - turn.from_us) == ("Coder", micros(10 * SAMPLE_S))
     assert turn.said["finish_reason"] == "stop"
     assert samples(records, "turns")[-1][1] == {"waiting": 0.0, "in the engine": 0.0}
     resident = samples(records, "resident weights (bytes)")

@@ -70,9 +70,10 @@ def test_a_turn_from_its_queue_to_its_answer() -> None:
         record.add(TextStreamed(*RUN, 1, text), 3.0 + number)
     assert first["tokens"] == 0, "documents that were given away do not change"
     assert (record.turns["1"]["first_s"], record.turns["1"]["tokens"]) == (3.0, 2)
-    record.add(completed(1, 5), 6.0)
+    record.add(completed(1, 5, queue_wait_s=1.0, time_to_first_token_s=0.5), 6.0)
     shown = record.turn("1")
     assert shown is not None
+    assert shown["ttft_s"] == 1.5, "whoever asked waits in the queue, too"
     assert (shown["state"], shown["ended_s"], shown["tokens"]) == ("finished", 6.0, 5)
     assert (shown["prompt"], shown["output"], shown["numbers"]["uploaded_bytes"]) == ("say", "ab", 7)
     assert record.tokens == 5, "those without text count, too"

@@ -91,7 +91,7 @@ function update(node, name, model) {
   const slots = node.querySelector(".slots");
   const busy = "●".repeat(Math.min(model.active, MOST_DOTS));
   const dots = busy + "○".repeat(Math.max(0, Math.min(model.slots, MOST_DOTS) - model.active));
-  setText(slots, `${dots} ${model.active} of ${model.slots} busy`);
+  setText(slots, `${dots} ${model.active} of ${model.slots} slots busy`);
   slots.title = "Slots: turns of this model that can compute at the same time";
 }
 

@@ -43,7 +43,7 @@ export class TurnDialog {
   }
 
   show(turn) {
-    const waited = turn.reason ? `; why it had to wait: ${turn.reason}` : "";
+    const waited = turn.reason ? `. It had to wait: ${turn.reason}` : "";
     setText(document.getElementById("turn-state"), turn.error ? `${turn.state}: ${turn.error}` : turn.state + waited);
     setText(document.getElementById("turn-prompt"), cut(turn.prompt, turn.prompt_characters));
     setText(document.getElementById("turn-output"), cut(turn.output, turn.output_characters));
@@ -65,14 +65,14 @@ function rows(turn) {
   const add = (name, value, text) => {
     if (value !== undefined) result.push([name, text(value)]);
   };
-  add("Waited in the queue", numbers.queue_wait_s ?? since(turn.admitted_s, turn.queued_s), seconds);
-  add("Time to first token", numbers.time_to_first_token_s, seconds);
+  add("Time to first token", turn.ttft_s, seconds);
+  add("of it in the queue", numbers.queue_wait_s ?? since(turn.admitted_s, turn.queued_s), seconds);
   add("Reading the prompt", numbers.prefill_s, seconds);
   add("Writing the answer", numbers.decode_s, seconds);
   add("Waited for layers", numbers.upload_wait_s, seconds);
   add("Copied for it", numbers.uploaded_bytes, bytes);
   add("Prompt", turn.prompt_tokens, (count) => `${count} tokens`);
-  add("of it found in the KV cache", numbers.reused_tokens, (count) => `${count} tokens`);
+  add("of it already read (KV cache)", numbers.reused_tokens, (count) => `${count} tokens`);
   add("Answer", turn.tokens, (count) => `${count} tokens`);
   add("Tokens a second", speed(numbers), (count) => count.toFixed(1));
   add("Ended by", turn.finish_reason, String);
