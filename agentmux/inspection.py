@@ -15,7 +15,7 @@ from llama_cpp import _ggml
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentmux.config import ModelSpec
-from agentmux.engine.base import EngineConfig, Footprint, LoadSpec
+from agentmux.engine.base import EngineConfig, LoadSpec
 from agentmux.engine.native import NativeEngine
 from agentmux.errors import EngineError, ModelNotFound, NeverFits
 from agentmux.models import expanded
@@ -69,7 +69,7 @@ def inspect_model(name: str, spec: ModelSpec, device: str = "auto") -> Inspectio
         device: see ``EngineConfig.device``.
 
     It is loaded twice, the second time with a budget of one byte: the engine's refusal says what it would need, the
-    driver's share and the contexts included.
+    driver's share and the contexts included. Where there is little room its units are smaller.
 
     Raises ModelNotFound, ModelCorrupt, ModelUnsupported, ConfigError, NeverFits (no room to measure it), EngineError.
     """
@@ -78,7 +78,8 @@ def inspect_model(name: str, spec: ModelSpec, device: str = "auto") -> Inspectio
     with _engine(EngineConfig(device=device)) as engine:
         footprint = engine.load(load)
         device_name = engine.stats().device
-    min_budget_bytes = _min_budget_bytes(load, footprint, device)
+    refusal = _refusal(load, device)
+    min_budget_bytes, min_arena_bytes = int(refusal.numbers["needed_bytes"]), int(refusal.numbers["unit_bytes"])
     return Inspection(
         model=name,
         architecture=footprint.architecture,
@@ -92,13 +93,13 @@ def inspect_model(name: str, spec: ModelSpec, device: str = "auto") -> Inspectio
         chat_template=footprint.chat_template is not None,
         unit_bytes=footprint.unit_bytes,
         weight_bytes=footprint.weight_bytes,
-        min_arena_bytes=footprint.min_arena_bytes,
+        min_arena_bytes=min_arena_bytes,
         static_bytes=footprint.static_bytes,
         context_bytes=footprint.context_bytes,
         kv_bytes_per_token=footprint.kv_bytes_per_token,
         host_bytes=footprint.host_bytes,
         min_budget_bytes=min_budget_bytes,
-        resident_budget_bytes=min_budget_bytes - footprint.min_arena_bytes + footprint.weight_bytes,
+        resident_budget_bytes=min_budget_bytes - min_arena_bytes + footprint.weight_bytes,
     )
 
 
@@ -119,12 +120,12 @@ def tensor_types(path: str) -> tuple[TypeShare, ...]:
     return tuple(sorted(shares, key=lambda share: (-share.bytes, share.type)))
 
 
-def _min_budget_bytes(load: LoadSpec, footprint: Footprint, device: str) -> int:
+def _refusal(load: LoadSpec, device: str) -> NeverFits:
     with _engine(EngineConfig(device=device, device_bytes=_LEAST_BUDGET_BYTES)) as engine:
         try:
             engine.load(load)
         except NeverFits as refusal:
-            return refusal.needed_bytes
+            return refusal
     raise EngineError(f"{load.model} was loaded with a budget of {_LEAST_BUDGET_BYTES} byte")
 
 

@@ -226,7 +226,10 @@ void Engine::require_room(const Runners & models, size_t arena_bytes) const {
         throw Error(ErrorCode::never_fits,
                     runner->spec.model + " needs " + std::to_string(taken + needed) + " bytes on the device (its largest unit takes " +
                         std::to_string(needed) + "); the budget is " + std::to_string(budget_bytes),
-                    {{"needed_bytes", double(taken + needed)}, {"available_bytes", double(arena_bytes)}, {"budget_bytes", double(budget_bytes)}});
+                    {{"needed_bytes", double(taken + needed)},
+                     {"unit_bytes", double(needed)},
+                     {"available_bytes", double(arena_bytes)},
+                     {"budget_bytes", double(budget_bytes)}});
     }
 }
 
