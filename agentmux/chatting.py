@@ -25,7 +25,7 @@ from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.log import get_logger
 from agentmux.messages import Completion, Event, Message, TextStreamed, TokenLogprob, ToolCall, TurnAdmitted
 from agentmux.prompt import describe
-from agentmux.run import Conversation, Services
+from agentmux.run import Services
 from agentmux.sampling import SamplingParams
 from agentmux.schema import AnswerRejected, OutputSchema
 from agentmux.tools import Tool
@@ -186,8 +186,8 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
     plan, spec = planned(services, footprint, request)
     async with AsyncExitStack() as stack:
         if request.session is not None:
-            kept = _conversation(services, request.session, request.model)
-            await stack.enter_async_context(kept.lock)
+            kept = services.sessions.named(request.session, CHAT, request.model)
+            await stack.enter_async_context(kept.asking(CHAT))
             spec = replace(spec, session=kept.engine_session)
         talk = _Talk(services, plan, spec)
         stack.push_async_callback(talk.end)
@@ -246,13 +246,6 @@ def _rendered(services: Services, footprint: Footprint, request: ChatRequest) ->
         tools=request.tools,
         thinking=request.thinking,
     )
-
-
-def _conversation(services: Services, session: str, model: str) -> Conversation:
-    key = (session, CHAT, model)
-    if key not in services.sessions:
-        services.sessions[key] = Conversation(f"@{session}/{CHAT}/{model}", model)
-    return services.sessions[key]
 
 
 class _Talk:

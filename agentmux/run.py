@@ -43,6 +43,7 @@ from agentmux.messages import (
 from agentmux.prompt import ChatRenderer
 from agentmux.scheduler import Scheduler
 from agentmux.schema import OutputSchemas
+from agentmux.sessions import Conversation, NamedSessions
 from agentmux.tools import Toolsets
 from agentmux.turn import Turn, TurnSpec
 
@@ -74,8 +75,7 @@ class Services:
     toolsets: Toolsets = field(default_factory=Toolsets)
     plans: AnswerPlans = field(default_factory=AnswerPlans)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
-    """[session's name, agent, model] conversations that are kept from run to run."""
+    sessions: NamedSessions = field(default_factory=NamedSessions)
 
     def turn(
         self,
@@ -97,16 +97,6 @@ class Services:
         raise turn.error or EngineError(
             f"turn {turn.id} of model {turn.spec.model} was cancelled: its run has ended, or the runtime was closed"
         )
-
-
-@dataclass(slots=True)
-class Conversation:
-    """What a session keeps. One question at a time: ``lock``."""
-
-    engine_session: str
-    model: str
-    messages: tuple[Message, ...] = ()
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +174,12 @@ class RunState:
 
     def conversation(self, agent: str, model: str) -> Conversation:
         """The conversation that this agent keeps: under the run's session name, else until the run's end."""
-        if self.session is None:
-            key, kept = (agent, model), self.conversations
-            if key not in kept:
-                kept[key] = Conversation(f"{self.id}/{agent}", model)
-            return kept[key]
-        named = (self.session, agent, model)
-        if named not in self.services.sessions:
-            self.services.sessions[named] = Conversation(f"@{self.session}/{agent}", model)
-        return self.services.sessions[named]
+        if self.session is not None:
+            return self.services.sessions.named(self.session, agent, model)
+        if (agent, model) not in self.conversations:
+            title = f"{agent}'s session of run {self.id}"
+            self.conversations[agent, model] = Conversation(f"{self.id}/{agent}", model, title)
+        return self.conversations[agent, model]
 
     async def turn(
         self,
