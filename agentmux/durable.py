@@ -40,7 +40,7 @@ class DurableRuns:
     def __init__(self, journal: Journal, config: RuntimeConfig) -> None:
         self.journal = journal
         self._settings = settings_json(config)
-        self._name: Callable[[Any], str] = functools.lru_cache(maxsize=256)(name_of)
+        self._name_of: Callable[[Any], str] = functools.lru_cache(maxsize=256)(name_of)
         self._limits = functools.lru_cache(maxsize=16)(lambda limits: json.dumps(asdict(limits)))
 
     def begin(
@@ -54,7 +54,8 @@ class DurableRuns:
         """Write down that a run begins, in this session if in one with a name. Raises JournalError."""
         return self.journal.begin(
             new_id(),
-            self._name(type(target) if isinstance(target, Agent) else target),
+            # An agent's attributes may change, and one that compares equal to others may have no hash.
+            name_of(target) if isinstance(target, Agent) else self._name_of(target),
             arguments_json(args, kwargs) or NO_ARGUMENTS,
             self._settings,
             self._limits(limits),

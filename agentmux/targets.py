@@ -31,23 +31,37 @@ class NoModule(ConfigError):
 
 
 def name_of(target: Any) -> str:
-    """The name by which ``find`` finds ``target`` again; with ``NAMELESS`` in it where nothing does."""
-    held = type(target) if isinstance(target, Agent) else target
-    module = sys.modules.get(getattr(held, "__module__", ""))
-    name = _name_in(module, held) or f"<{getattr(held, '__qualname__', repr(held))}>"
+    """The name by which ``find`` finds ``target`` again; with ``NAMELESS`` in it where nothing does. An agent that has
+    attributes of its own is found only where a module holds it: its class alone would not make it again."""
+    if isinstance(target, Agent) and vars(target):
+        module, name = _holder(target)
+        name = name or f"<{type(target).__qualname__} with settings of its own>"
+    else:
+        held = type(target) if isinstance(target, Agent) else target
+        module = sys.modules.get(getattr(held, "__module__", ""))
+        name = _name_in(module, held) or f"<{getattr(held, '__qualname__', repr(held))}>"
     if module is not None and module.__name__ == "__main__":
         file = getattr(module, "__file__", None)
         return f"{Path(file).absolute()}:{name}" if file else f"<main>:{name}"
     return f"{module.__name__ if module else '<no module>'}:{name}"
 
 
+def _holder(agent: Agent) -> tuple[ModuleType | None, str | None]:
+    """The module that holds this very agent, its class's first, and its name there; else its class's, and None."""
+    own = sys.modules.get(type(agent).__module__)
+    for module in (own, *sys.modules.copy().values()):
+        if isinstance(module, ModuleType) and (name := _name_in(module, agent)):
+            return module, name
+    return own, None
+
+
 def _name_in(module: ModuleType | None, held: Any) -> str | None:
     if module is None:
         return None
-    name = getattr(held, "__qualname__", "")
-    if _attribute(module, name) is held:
-        return str(name)
-    return next((key for key, value in vars(module).items() if value is held), None)
+    name = str(getattr(held, "__qualname__", ""))
+    if name and _attribute(module, name) is held:
+        return name
+    return next((key for key, value in list(vars(module).items()) if value is held), None)
 
 
 def _attribute(module: Any, dotted: str) -> Any:

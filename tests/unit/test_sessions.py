@@ -44,6 +44,18 @@ async def test_a_conversation_goes_on_within_a_run() -> None:
         assert engine.forgotten == [("m", session)]  # with the run
 
 
+async def test_what_was_said_is_in_the_result_once() -> None:
+    @pipeline
+    async def chat(ctx: Run) -> None:
+        await ctx.run(Talker, "one")
+        await ctx.run(Talker, "two")
+
+    _engine, mux = runtime(["first", "second"])
+    async with mux:
+        said = (await mux.run(chat)).messages
+    assert [message.content for message in said] == ["Talk.", "one", "first", "two", "second"]
+
+
 async def test_runs_do_not_share_a_conversation_unless_it_has_a_name() -> None:
     engine, mux = runtime(["a", Answer("b", expect="Talk.\n\ntwo"), "c", Answer("d", expect="three\n\nc\n\nfour"), "e"])
     async with mux:

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from agentmux import Agent, ConfigError, Run, pipeline
-from agentmux.targets import arguments_json, arguments_of
+from agentmux import Agent, ConfigError, EngineError, Run, Runtime, pipeline
+from agentmux.targets import arguments_json, arguments_of, find, name_of
+from agentmux.testing import Failure, ScriptedEngine
+from tests.unit import held_engine as helper
 
 if TYPE_CHECKING:
     from nowhere import Nothing
@@ -91,3 +93,43 @@ def test_arguments_that_do_not_fit_any_more(target: Any, text: str, said: str) -
 
 def test_an_annotation_that_cannot_be_read_is_in_the_way_of_no_other() -> None:
     assert arguments_of(partly, '[["a"], {}]') == (("a",), {})
+
+
+class Translator(Agent):
+    model = "m"
+
+    def __init__(self, language: str = "en") -> None:
+        self.language = language
+
+
+FRENCH = Translator("fr")
+
+
+def test_an_agent_with_settings_of_its_own_is_not_taken_for_another_of_its_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spanish = Translator("es")
+    monkeypatch.setattr(helper, "SPANISH", spanish, raising=False)  # another module may hold it than its class's
+    assert find(name_of(spanish)) is spanish
+    assert find(name_of(FRENCH)) is FRENCH
+    assert find(name_of(Asks())) is Asks
+    name = name_of(Translator("de"))
+    assert name.endswith(":<Translator with settings of its own>")
+    with pytest.raises(ConfigError, match="was made within a program and has no name to find it by"):
+        find(name)
+
+
+async def test_a_run_of_such_an_agent_is_resumed_only_by_who_has_it(tmp_path: Path) -> None:
+    class Speaks(Translator):
+        async def run(self, ctx: Run, /, *args: Any, **kwargs: Any) -> Any:
+            return await ctx.ask(f"{self.language} {args[0]}")
+
+    german = Speaks("de")
+    engine = ScriptedEngine({"m": [Failure(), "Guten Tag"]})
+    async with Runtime(models=engine.models, engine=engine, journal=tmp_path / "journal.db") as mux:
+        with pytest.raises(EngineError) as caught:
+            await mux.run(german, "Hello")
+        run = caught.value.partial.run
+        with pytest.raises(ConfigError, match="resume it from there"):
+            await mux.resume(run)
+        assert (await mux.resume(run, german, "Hello")).output == "Guten Tag"
