@@ -25,9 +25,10 @@ from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.log import get_logger
 from agentmux.messages import Completion, Event, Message, TextStreamed, TokenLogprob, ToolCall, TurnAdmitted
 from agentmux.prompt import describe
-from agentmux.run import Services
+from agentmux.run import Services, forget_quietly
 from agentmux.sampling import SamplingParams
 from agentmux.schema import AnswerRejected, OutputSchema
+from agentmux.sessions import Conversation
 from agentmux.tools import Tool
 from agentmux.turn import TurnSpec
 
@@ -187,6 +188,7 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
     async with AsyncExitStack() as stack:
         if request.session is not None:
             kept = services.sessions.named(request.session, CHAT, request.model)
+            stack.callback(_forget_if_ended, services, kept)
             await stack.enter_async_context(kept.asking(CHAT))
             spec = replace(spec, session=kept.engine_session)
         talk = _Talk(services, plan, spec)
@@ -246,6 +248,11 @@ def _rendered(services: Services, footprint: Footprint, request: ChatRequest) ->
         tools=request.tools,
         thinking=request.thinking,
     )
+
+
+def _forget_if_ended(services: Services, kept: Conversation) -> None:
+    if kept.ended:
+        forget_quietly(services, kept.model, kept.engine_session)
 
 
 class _Talk:

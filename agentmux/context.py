@@ -159,8 +159,12 @@ class RunContext(Run):
     async def asking_in(self, kept: Conversation) -> AsyncIterator[RunContext]:
         """This ctx for what is part of an answer in a conversation, once it is its turn. Raises ConfigError if that
         would never be."""
-        async with kept.asking(self.agent, self._within) as asked:
-            yield RunContext(self._state, self._place, self._agent, self._then, (*self._within, asked))
+        try:
+            async with kept.asking(self.agent, self._within) as asked:
+                yield RunContext(self._state, self._place, self._agent, self._then, (*self._within, asked))
+        finally:
+            if kept.ended:
+                forget_quietly(self._state.services, kept.model, kept.engine_session)
 
     async def ask(
         self,

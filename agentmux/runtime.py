@@ -46,7 +46,8 @@ class Runtime:
         models: name that agents use -> path, registered name, ``hf:owner/repo:file.gguf`` or ModelSpec; None: the
             configuration's, else the bundled demonstration models. They are loaded at once; others when an agent that
             names them is first run.
-        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: what the device has free.
+        vram: device memory for everything, in bytes or as text such as ``"7GiB"``; None: nine tenths of what the device
+            has free.
         device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name. Default ``auto``.
         engine: an engine to use in place of the native one, such as a ``ScriptedEngine``; the runtime closes it.
         limits: of each run that brings none of its own.

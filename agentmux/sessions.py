@@ -39,6 +39,8 @@ class Conversation:
     """The run that changed it last."""
     before: tuple[Message, ...] = ()
     """What it held before that run."""
+    ended: bool = False
+    """Its session was ended: whoever still asks in it has to see to its KV cache."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def change(self, messages: tuple[Message, ...], run: str) -> None:
@@ -136,7 +138,10 @@ class NamedSessions:
 
     def end(self, session: str) -> list[Conversation]:
         """Forget the conversations under this name. Those that were there."""
-        return [self._kept.pop(key) for key in [key for key in self._kept if key[0] == session]]
+        ended = [self._kept.pop(key) for key in [key for key in self._kept if key[0] == session]]
+        for kept in ended:
+            kept.ended = True
+        return ended
 
     def now(self, session: str) -> RecordedSession:
         """What the conversations under this name hold."""
