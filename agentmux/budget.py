@@ -64,9 +64,10 @@ class TokenBudget(Generic[T]):
 
     def take(self, turn: T, tokens: int) -> bool:
         """A turn has used so many. False, and nothing is taken, if that does not fit: it must not count as complete."""
-        others = sum(aside for one, aside in self._aside.items() if one != turn)
-        if self.limit is not None and self.used + others + tokens > self.limit:
-            return False
+        if self.limit is not None:
+            others = sum(self._aside.values()) - self._aside.get(turn, 0)
+            if self.used + others + tokens > self.limit:
+                return False
         self.used += tokens
         self.let_go(turn)
         return True
