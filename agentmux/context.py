@@ -25,7 +25,7 @@ from agentmux.messages import (
 )
 from agentmux.run import Place, RunState, forget_quietly
 from agentmux.sampling import SamplingParams
-from agentmux.sessions import Asked, Conversation
+from agentmux.sessions import Conversation, OpenQuestion
 from agentmux.toolbox import recorded, run_tool
 from agentmux.tools import ModelRetry, Tool
 
@@ -92,7 +92,7 @@ async def execute(
     kwargs: Mapping[str, Any],
     parent: int = 0,
     then: str | None = None,
-    within: tuple[Asked, ...] = (),
+    within: tuple[OpenQuestion, ...] = (),
 ) -> Any:
     """Run an agent or pipeline function within a run, and report its beginning and end. ``within``: the questions in
     conversations that wait for what it gives, which is part of their answers."""
@@ -118,7 +118,7 @@ class RunContext(Run):
         place: Place,
         agent: Agent | None,
         then: str | None = None,
-        within: tuple[Asked, ...] = (),
+        within: tuple[OpenQuestion, ...] = (),
     ) -> None:
         self._state = state
         self._place = place
@@ -160,8 +160,8 @@ class RunContext(Run):
         """This ctx for what is part of an answer in a conversation, once it is its turn. Raises ConfigError if that
         would never be."""
         try:
-            async with kept.asking(self.agent, self._within) as asked:
-                yield RunContext(self._state, self._place, self._agent, self._then, (*self._within, asked))
+            async with kept.asking(self.agent, self._within) as question:
+                yield RunContext(self._state, self._place, self._agent, self._then, (*self._within, question))
         finally:
             if kept.ended:
                 forget_quietly(self._state.services, kept.model, kept.engine_session)

@@ -33,7 +33,7 @@ class Conversation:
     title: str
     """As messages of errors call it."""
     messages: tuple[Message, ...] = ()
-    asked: Asked | None = None
+    question: OpenQuestion | None = None
     """The question that is under way."""
     changed_by: str = ""
     """The run that changed it last."""
@@ -50,7 +50,7 @@ class Conversation:
         self.messages = messages
 
     @asynccontextmanager
-    async def asking(self, asker: str, within: tuple[Asked, ...] = ()) -> AsyncIterator[Asked]:
+    async def asking(self, asker: str, within: tuple[OpenQuestion, ...] = ()) -> AsyncIterator[OpenQuestion]:
         """Ask in it, once it is this question's turn.
 
         Args:
@@ -67,20 +67,19 @@ class Conversation:
         finally:
             for outer in within:
                 outer.waits_for.remove(self)
-        self.asked = here = Asked(self, asker)
+        self.question = here = OpenQuestion(self)
         try:
             yield here
         finally:
-            self.asked = None
+            self.question = None
             self.lock.release()
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class OpenQuestion:
     """A question that is under way in a conversation."""
 
     kept: Conversation
-    asker: str
     waits_for: list[Conversation] = field(default_factory=list)
     """Conversations in which parts of its answer wait to ask, each as often as they do."""
 
@@ -103,12 +102,12 @@ def path(start: T, following: Callable[[T], Iterable[T]], ends: Collection[T]) -
     return None
 
 
-def _waits_for(asked: Asked) -> list[Asked]:
-    return [kept.asked for kept in asked.waits_for if kept.asked is not None]
+def _waits_for(asked: OpenQuestion) -> list[OpenQuestion]:
+    return [kept.question for kept in asked.waits_for if kept.question is not None]
 
 
-def _refuse_circle(wanted: Conversation, asker: str, within: tuple[Asked, ...]) -> None:
-    if wanted.asked is None or (circle := path(wanted.asked, _waits_for, within)) is None:
+def _refuse_circle(wanted: Conversation, asker: str, within: tuple[OpenQuestion, ...]) -> None:
+    if wanted.question is None or (circle := path(wanted.question, _waits_for, within)) is None:
         return
     if len(circle) == 1:
         raise ConfigError(
@@ -155,7 +154,7 @@ class NamedSessions:
                 continue
             then = began.messages.get((agent, model), ())
             unchanged = kept.messages == then or (kept.changed_by == run and kept.before == then)
-            if kept.asked is not None or not unchanged:
+            if kept.question is not None or not unchanged:
                 raise JournalError(
                     f"run {run} began with other messages in its session than session {session!r} holds now; resume it "
                     "under a name that is not in use, session=..., where it goes on from what it knew"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentmux import Agent, ConfigError, Run, Runtime, parallel
 from agentmux.engine.base import TurnRequest
-from agentmux.sessions import Asked, Conversation, path
+from agentmux.sessions import Conversation, OpenQuestion, path
 from agentmux.testing import Answer, ScriptedEngine, settle
 
 
@@ -160,8 +160,8 @@ class Questions:
 
     def __init__(self) -> None:
         self.conversations = [Conversation(str(number), "m", str(number)) for number in range(5)]
-        self.open: dict[asyncio.Task[None], tuple[Asked, ...]] = {}  # [question] those that it is part of
-        self.asked: dict[asyncio.Task[None], Asked] = {}  # [question whose turn it is]
+        self.open: dict[asyncio.Task[None], tuple[OpenQuestion, ...]] = {}  # [question] those that it is part of
+        self.asked: dict[asyncio.Task[None], OpenQuestion] = {}  # [question whose turn it is]
         self.may_end: dict[asyncio.Task[None], asyncio.Event] = {}
 
     async def begin(self, choice: int, wanted: int) -> None:
@@ -178,7 +178,7 @@ class Questions:
         if refused:
             del self.open[task], self.may_end[task]
 
-    async def ask(self, kept: Conversation, within: tuple[Asked, ...]) -> None:
+    async def ask(self, kept: Conversation, within: tuple[OpenQuestion, ...]) -> None:
         me = asyncio.current_task()
         assert me is not None
         async with kept.asking("x", within) as asked:
@@ -196,10 +196,10 @@ class Questions:
         await settle()
         return bool(ready)
 
-    def stuck_if(self, within: tuple[Asked, ...], wanted: Conversation) -> bool:
+    def stuck_if(self, within: tuple[OpenQuestion, ...], wanted: Conversation) -> bool:
         """Whether some answer could never end if those waited for ``wanted``: take away whatever can end, again and
         again, and see what is left."""
-        waits = {kept: list(kept.asked.waits_for) for kept in self.conversations if kept.asked is not None}
+        waits = {kept: list(kept.question.waits_for) for kept in self.conversations if kept.question is not None}
         for outer in within:
             waits[outer.kept].append(wanted)
         while can_end := [kept for kept, needs in waits.items() if not any(one in waits for one in needs)]:
@@ -221,6 +221,6 @@ def test_nothing_that_is_let_wait_waits_for_ever_and_nothing_is_refused_for_less
         while await questions.end_some():
             pass
         assert not questions.open, "something waits for ever"
-        assert all(kept.asked is None and not kept.lock.locked() for kept in questions.conversations)
+        assert all(kept.question is None and not kept.lock.locked() for kept in questions.conversations)
 
     asyncio.run(play())
