@@ -247,6 +247,7 @@ class RunState:
         except (EngineError, LimitExceeded):
             if not attempts.withdrawn:
                 raise
+            self.services.log.debug("turn withdrawn", run=self.id, turn=turn.id, prompt_tokens=attempts.prompt_tokens)
         finally:
             self._under_way.discard(turn)
             self._tokens.let_go(turn)
