@@ -97,6 +97,7 @@ class Asking:
         system = None if muted else system_message(question.agent, question.schema, name)
         self._asked = Message("user", question.prompt, name)
         self._before = (*((system,) if system else ()), *history)
+        self._new = () if history else self._before  # of a conversation that goes on, this was said before
         self._exchange: list[Message] = []  # calls and results since the question
         self._rejected: tuple[Message, ...] = ()  # answers that did not validate, each with what was wrong
         self._attempts: list[str] = []
@@ -107,7 +108,7 @@ class Asking:
     async def answer(self) -> Answered:
         """Take turns until there is an answer. See ``Run.ask`` for what it raises."""
         said = self._state.messages
-        said.extend((*self._before, self._asked))
+        said.extend((*self._new, self._asked))
         while True:
             prompt, messages = self._prompt()
             plan = self._plan(prompt)

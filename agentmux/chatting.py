@@ -25,9 +25,10 @@ from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
 from agentmux.log import get_logger
 from agentmux.messages import Completion, Event, Message, TextStreamed, TokenLogprob, ToolCall, TurnAdmitted
 from agentmux.prompt import describe
-from agentmux.run import Conversation, Services
+from agentmux.run import Services, forget_quietly
 from agentmux.sampling import SamplingParams
 from agentmux.schema import AnswerRejected, OutputSchema
+from agentmux.sessions import Conversation
 from agentmux.tools import Tool
 from agentmux.turn import TurnSpec
 
@@ -186,8 +187,9 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
     plan, spec = planned(services, footprint, request)
     async with AsyncExitStack() as stack:
         if request.session is not None:
-            kept = _conversation(services, request.session, request.model)
-            await stack.enter_async_context(kept.lock)
+            kept = services.sessions.named(request.session, CHAT, request.model)
+            stack.callback(_forget_if_ended, services, kept)
+            await stack.enter_async_context(kept.asking(CHAT))
             spec = replace(spec, session=kept.engine_session)
         talk = _Talk(services, plan, spec)
         stack.push_async_callback(talk.end)
@@ -248,11 +250,9 @@ def _rendered(services: Services, footprint: Footprint, request: ChatRequest) ->
     )
 
 
-def _conversation(services: Services, session: str, model: str) -> Conversation:
-    key = (session, CHAT, model)
-    if key not in services.sessions:
-        services.sessions[key] = Conversation(f"@{session}/{CHAT}/{model}", model)
-    return services.sessions[key]
+def _forget_if_ended(services: Services, kept: Conversation) -> None:
+    if kept.ended:
+        forget_quietly(services, kept.model, kept.engine_session)
 
 
 class _Talk:

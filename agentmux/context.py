@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -23,8 +23,9 @@ from agentmux.messages import (
     ToolCall,
     Usage,
 )
-from agentmux.run import Conversation, Place, RunState, forget_quietly
+from agentmux.run import Place, RunState, forget_quietly
 from agentmux.sampling import SamplingParams
+from agentmux.sessions import Conversation, OpenQuestion
 from agentmux.toolbox import recorded, run_tool
 from agentmux.tools import ModelRetry, Tool
 
@@ -91,10 +92,10 @@ async def execute(
     kwargs: Mapping[str, Any],
     parent: int = 0,
     then: str | None = None,
-    within: tuple[Conversation, ...] = (),
+    within: tuple[OpenQuestion, ...] = (),
 ) -> Any:
-    """Run an agent or pipeline function within a run, and report its beginning and end. ``within``: the conversations
-    that wait for what it gives, which is part of an answer in them."""
+    """Run an agent or pipeline function within a run, and report its beginning and end. ``within``: the questions in
+    conversations that wait for what it gives, which is part of their answers."""
     name, agent, function = resolve(target)
     place = Place(name, next(state.spans))
     state.emit(AgentStarted(state.id, name, place.span, parent))
@@ -117,7 +118,7 @@ class RunContext(Run):
         place: Place,
         agent: Agent | None,
         then: str | None = None,
-        within: tuple[Conversation, ...] = (),
+        within: tuple[OpenQuestion, ...] = (),
     ) -> None:
         self._state = state
         self._place = place
@@ -154,15 +155,16 @@ class RunContext(Run):
         """See ``Run.before``."""
         return RunContext(self._state, self._place, self._agent, first_model(target) or self._then, self._within)
 
-    def inside(self, kept: Conversation) -> RunContext:
-        """This ctx for what is part of an answer in a conversation. Raises ConfigError if it is within one already: its
-        next question would wait for the end of this one, and this one for that."""
-        if any(one is kept for one in self._within):
-            raise ConfigError(
-                f"{self.agent} asks in its session while an answer in it is under way, which waits for that; "
-                "what is run as a tool of the question has to use ctx.ask"
-            )
-        return RunContext(self._state, self._place, self._agent, self._then, (*self._within, kept))
+    @contextlib.asynccontextmanager
+    async def asking_in(self, kept: Conversation) -> AsyncIterator[RunContext]:
+        """This ctx for what is part of an answer in a conversation, once it is its turn. Raises ConfigError if that
+        would never be."""
+        try:
+            async with kept.asking(self.agent, self._within) as question:
+                yield RunContext(self._state, self._place, self._agent, self._then, (*self._within, question))
+        finally:
+            if kept.ended:
+                forget_quietly(self._state.services, kept.model, kept.engine_session)
 
     async def ask(
         self,
@@ -275,7 +277,7 @@ class KeptSession(Session):
 
     def clear(self) -> None:
         """See ``Session.clear``."""
-        self._kept.messages = ()
+        self._kept.change((), self._ctx.id)
 
     async def ask(
         self,
@@ -303,10 +305,9 @@ class KeptSession(Session):
 
     async def _answered(self, question: Question, on_text: Callable[[str], None] | None = None) -> Any:
         kept = self._kept
-        ctx = self._ctx.inside(kept)
-        async with kept.lock:
+        async with self._ctx.asking_in(kept) as ctx:
             answered = await ctx.answered(question, history=kept.messages, session=kept.engine_session, on_text=on_text)
-            kept.messages = (*kept.messages, *answered.kept)
+            kept.change((*kept.messages, *answered.kept), ctx.id)
         return answered.value
 
 

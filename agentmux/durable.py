@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agentmux.agent import Agent
 from agentmux.config import Limits, RuntimeConfig
 from agentmux.errors import JournalError
-from agentmux.journal import Journal, RunRecord
+from agentmux.journal import Journal, RecordedSession, RunRecord
 from agentmux.keys import new_id
 from agentmux.models import expanded
+from agentmux.sessions import NamedSessions
 from agentmux.targets import arguments_json, arguments_of, find, name_of
 
 NO_ARGUMENTS = "null"
@@ -29,6 +30,8 @@ class Resumed:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     limits: Limits | None
+    session: str | None
+    """The name of the session that it goes on in."""
 
 
 class DurableRuns:
@@ -37,26 +40,44 @@ class DurableRuns:
     def __init__(self, journal: Journal, config: RuntimeConfig) -> None:
         self.journal = journal
         self._settings = settings_json(config)
-        self._name: Callable[[Any], str] = functools.lru_cache(maxsize=256)(name_of)
+        self._name_of: Callable[[Any], str] = functools.lru_cache(maxsize=256)(name_of)
         self._limits = functools.lru_cache(maxsize=16)(lambda limits: json.dumps(asdict(limits)))
 
-    def begin(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], limits: Limits) -> RunRecord:
-        """Write down that a run begins. Raises JournalError."""
+    def begin(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        limits: Limits,
+        session: RecordedSession | None,
+    ) -> RunRecord:
+        """Write down that a run begins, in this session if in one with a name. Raises JournalError."""
         return self.journal.begin(
             new_id(),
-            self._name(type(target) if isinstance(target, Agent) else target),
+            # An agent's attributes may change, and one that compares equal to others may have no hash.
+            name_of(target) if isinstance(target, Agent) else self._name_of(target),
             arguments_json(args, kwargs) or NO_ARGUMENTS,
             self._settings,
             self._limits(limits),
+            session,
         )
 
     def resume(
-        self, run: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, rerun_in_doubt: bool
+        self,
+        run: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        rerun_in_doubt: bool,
+        session: str | None,
+        sessions: NamedSessions,
     ) -> Resumed:
-        """Take a run up again: with this target and these arguments, or, without a target, as it was recorded.
+        """Take a run up again: with this target and these arguments, or, without a target, as it was recorded; in the
+        session that it was in, or in that of the name given, which then holds what it held as the run began.
 
-        Raises JournalError if there is no such run, if it is under way or finished, or its arguments were not recorded;
-        ConfigError if its target cannot be found any more.
+        Raises JournalError if there is no such run, if it is under way or finished, its arguments were not recorded, or
+        its session has gone on without it; ConfigError if its target cannot be found any more.
         """
         details = self.journal.show(self.journal.find(run))
         summary = details.summary
@@ -71,8 +92,14 @@ class DurableRuns:
             target = find(summary.target)
             args, kwargs = arguments_of(target, details.arguments)
         limits = Limits(**json.loads(details.limits)) if details.limits else None
+        began = details.session and replace(details.session, name=session or details.session.name)
+        if began:
+            self.journal.check_resumable(summary.id)
+            sessions.check_restorable(began, summary.id)
         record = self.journal.resume(summary.id, rerun_in_doubt=rerun_in_doubt)
-        return Resumed(record, target, args, kwargs, limits)
+        if began:
+            sessions.restore(began, summary.id)
+        return Resumed(record, target, args, kwargs, limits, began.name if began else session)
 
 
 def settings_json(config: RuntimeConfig) -> str:

@@ -48,7 +48,8 @@ async def follow(core: Core, default: Limits, asked: Asked, *, every: bool = Tru
     name = resolve(asked.target)[0]
     limits = asked.limits or default
     if record is None and core.durable is not None:
-        record = core.durable.begin(asked.target, asked.args, asked.kwargs, limits)
+        session = None if asked.session is None else core.services.sessions.now(asked.session)
+        record = core.durable.begin(asked.target, asked.args, asked.kwargs, limits, session)
     events: asyncio.Queue[Event] = asyncio.Queue()
 
     def last_only(event: Event) -> None:
@@ -84,7 +85,13 @@ def _recorded(core: Core, default: Limits, asked: Asked) -> tuple[Asked, RunReco
     elif asked.args or asked.kwargs:
         raise ConfigError("without a target a run is resumed with the arguments that were recorded")
     again = core.durable.resume(
-        asked.resume, asked.target, asked.args, asked.kwargs, rerun_in_doubt=asked.rerun_in_doubt
+        asked.resume,
+        asked.target,
+        asked.args,
+        asked.kwargs,
+        rerun_in_doubt=asked.rerun_in_doubt,
+        session=asked.session,
+        sessions=core.services.sessions,
     )
     limits = asked.limits or again.limits or default
-    return Asked(again.target, again.args, again.kwargs, limits, asked.session), again.record
+    return Asked(again.target, again.args, again.kwargs, limits, again.session), again.record

@@ -81,16 +81,31 @@ def parallel(*stages: Any, name: str = "parallel") -> Stage:
     return _named(run, name, stages[0])
 
 
-def each(stage: Any, *, name: str = "each") -> Stage:
-    """Run the stage for every item of the argument, all at the same time.
+def each(stage: Any, *, at_once: int | None = None, name: str = "each") -> Stage:
+    """Run the stage for every item of the argument, all at the same time, or ``at_once`` of them.
+
+    With more items than turns may wait (``queue_limit``, 1024 unless set), ``at_once`` keeps that from being QueueFull.
 
     Returns a pipeline function that takes an iterable and gives a list of what came of its items, in their order. The
-    first error cancels the others and is raised. Raises ConfigError for what cannot be run.
+    first error cancels the others and is raised. Raises ConfigError for what cannot be run or meant.
     """
     _check(name, (stage,))
+    if at_once is not None and at_once < 1:
+        raise ConfigError(f"{name}: at_once={at_once} must be at least 1")
 
     async def run(ctx: Run, values: Any) -> list[Any]:
-        return await _together([ctx.run(stage, value) for value in values])
+        if at_once is None:
+            return await _together([ctx.run(stage, value) for value in values])
+        items = list(values)
+        given: list[Any] = [None] * len(items)
+        left = iter(range(len(items)))
+
+        async def work() -> None:
+            for place in left:  # each item goes to whoever is free
+                given[place] = await ctx.run(stage, items[place])
+
+        await _together([work() for _ in range(min(at_once, len(items)))])
+        return given
 
     return _named(run, name, stage)
 
@@ -126,8 +141,8 @@ def branch(choose: Any, stages: Mapping[Hashable, Any], *, default: Any = None, 
     """Run one of several stages.
 
     Args:
-        choose: a plain function of the argument, or something that can be run with it (an agent, say); what it gives
-            is looked up in ``stages``.
+        choose: a function of the argument, or something that can be run with it (an agent, say); what it gives is
+            looked up in ``stages``. May be async.
         stages: [choice] what is run, with the argument.
         default: what is run for any other choice; None: that is an error.
         name: of the pipeline function.
@@ -142,7 +157,12 @@ def branch(choose: Any, stages: Mapping[Hashable, Any], *, default: Any = None, 
 
     async def run(ctx: Run, value: Any) -> Any:
         choice = await ctx.run(choose, value) if runs else choose(value)
-        stage = stages.get(choice, default)
+        if inspect.isawaitable(choice):
+            choice = await choice
+        try:
+            stage = stages.get(choice, default)
+        except TypeError:  # a list, say, is no key
+            stage = default
         if stage is None:
             raise ConfigError(f"{name}: no stage for {choice!r}; there are: {', '.join(map(repr, stages))}")
         return await ctx.run(stage, value)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from agentmux.budget import Attempts, TokenBudget
 from agentmux.calls import AnswerPlans
 from agentmux.clock import Clock, within
 from agentmux.config import Limits
@@ -32,7 +33,6 @@ from agentmux.messages import (
     Completion,
     Event,
     Message,
-    PrefillProgressed,
     RunResult,
     TextStreamed,
     ToolCall,
@@ -43,6 +43,7 @@ from agentmux.messages import (
 from agentmux.prompt import ChatRenderer
 from agentmux.scheduler import Scheduler
 from agentmux.schema import OutputSchemas
+from agentmux.sessions import Conversation, NamedSessions
 from agentmux.tools import Toolsets
 from agentmux.turn import Turn, TurnSpec
 
@@ -74,8 +75,7 @@ class Services:
     toolsets: Toolsets = field(default_factory=Toolsets)
     plans: AnswerPlans = field(default_factory=AnswerPlans)
     turn_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    sessions: dict[tuple[str, str, str], Conversation] = field(default_factory=dict)
-    """[session's name, agent, model] conversations that are kept from run to run."""
+    sessions: NamedSessions = field(default_factory=NamedSessions)
 
     def turn(
         self,
@@ -97,16 +97,6 @@ class Services:
         raise turn.error or EngineError(
             f"turn {turn.id} of model {turn.spec.model} was cancelled: its run has ended, or the runtime was closed"
         )
-
-
-@dataclass(slots=True)
-class Conversation:
-    """What a session keeps. One question at a time: ``lock``."""
-
-    engine_session: str
-    model: str
-    messages: tuple[Message, ...] = ()
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +136,9 @@ class RunState:
         self.conversations: dict[tuple[str, str], Conversation] = {}
         """[agent, model] conversations that end with the run."""
         self._listen = listen
-        self._under_way: dict[Turn, int] = {}
-        """[turn] tokens that it may come to use, as far as they are known."""
+        self._under_way: set[Turn] = set()
         self._turn_ended = asyncio.Event()
-        self._over: dict[Turn, LimitExceeded] = {}
+        self._tokens: TokenBudget[Turn] = TokenBudget(limits.tokens)
         self._ended = False
         self._asks = itertools.count(1)
         self._calls = itertools.count(1)
@@ -184,15 +173,12 @@ class RunState:
 
     def conversation(self, agent: str, model: str) -> Conversation:
         """The conversation that this agent keeps: under the run's session name, else until the run's end."""
-        if self.session is None:
-            key, kept = (agent, model), self.conversations
-            if key not in kept:
-                kept[key] = Conversation(f"{self.id}/{agent}", model)
-            return kept[key]
-        named = (self.session, agent, model)
-        if named not in self.services.sessions:
-            self.services.sessions[named] = Conversation(f"@{self.session}/{agent}", model)
-        return self.services.sessions[named]
+        if self.session is not None:
+            return self.services.sessions.named(self.session, agent, model)
+        if (agent, model) not in self.conversations:
+            title = f"{agent}'s session of run {self.id}"
+            self.conversations[agent, model] = Conversation(f"{self.id}/{agent}", model, title)
+        return self.conversations[agent, model]
 
     async def turn(
         self,
@@ -209,9 +195,7 @@ class RunState:
         key = turn_key(spec, place.agent) if self.record else ""
         if self.record and (recorded := self.record.turn(key)) is not None:
             return self._replayed(recorded, spec, place, on_text)
-        room = await self._room(spec.max_tokens)
-        limited = replace(spec, max_tokens=room, queue_wait_s=self.limits.queue_wait_s)
-        self._count(turns=1)
+        limited = spec
 
         def keep(completion: Completion) -> None:
             if self.record:
@@ -219,50 +203,54 @@ class RunState:
                 known_as = turn_key(limited, place.agent) if cut else key  # it is no answer to what was asked
                 self.record.record_turn(known_as, RecordedTurn(place.agent, completion), messages)
 
-        completion = await self._carried_out(limited, place, keep, on_text)
-        if _is_cut(completion, limited, spec):
+        def tell(event: Event) -> None:
+            if on_text is not None and isinstance(event, TextStreamed):
+                on_text(event.text)
+            self.emit(event)
+
+        attempts = Attempts(self._tokens, self.emit if on_text is None else tell, self.services.scheduler.cancel)
+        while attempts.completion is None:
+            room = await self._room(spec.max_tokens, attempts)
+            limited = replace(spec, max_tokens=room, queue_wait_s=self.limits.queue_wait_s)
+            await self._carry_out(attempts, limited, place, keep)
+        if _is_cut(attempts.completion, limited, spec):
             raise LimitExceeded(
                 f"the run's limit of {self.limits.tokens} tokens cut an answer short",
                 used=self.usage.tokens,
                 limit=float(self.limits.tokens or 0),
             )
-        return completion
+        return attempts.completion
 
-    async def _carried_out(
-        self,
-        spec: TurnSpec,
-        place: Place,
-        keep: Callable[[Completion], None],
-        on_text: Callable[[str], None] | None,
-    ) -> Completion:
-        def watch(event: Event) -> None:
-            if isinstance(event, PrefillProgressed):
-                self._count_prompt(turn, spec.max_tokens, event.total_tokens)
-            elif on_text is not None and isinstance(event, TextStreamed):
-                on_text(event.text)
-            self.emit(event)
+    async def _carry_out(
+        self, attempts: Attempts, spec: TurnSpec, place: Place, keep: Callable[[Completion], None]
+    ) -> None:
+        """Submit a turn, and return once it has given its answer or was withdrawn."""
 
         def keep_and_book(completion: Completion) -> None:
+            attempts.take(turn, completion)
             keep(completion)
             self._book(completion.stats)
-            if turn in self._under_way:
-                self._under_way[turn] = 0  # what it took is booked
+            attempts.told()
 
-        watched = on_text is not None or self.limits.tokens is not None
-        turn = self.services.turn(
-            spec, self.id, place.agent, watch if watched else self.emit, place.span, keep_and_book
-        )
-        self._under_way[turn] = spec.max_tokens
+        def watch(event: Event) -> None:
+            attempts.watch(turn, event)
+
+        emit = attempts.tell if self.limits.tokens is None else watch
+        turn = self.services.turn(spec, self.id, place.agent, emit, place.span, keep_and_book)
+        if not attempts.turns:
+            self._count(turns=1)
+        attempts.submitted(turn)
+        self._under_way.add(turn)
         try:
             with self.services.bound(turn=turn.id):
-                return await self.services.complete(turn)
-        except EngineError:
-            if over := self._over.get(turn):
-                raise over from None  # it was cancelled for that
-            raise
+                attempts.completion = await self.services.complete(turn)
+        except (EngineError, LimitExceeded):
+            if not attempts.withdrawn:
+                raise
+            self.services.log.debug("turn withdrawn", run=self.id, turn=turn.id, prompt_tokens=attempts.prompt_tokens)
         finally:
-            del self._under_way[turn]
-            self._over.pop(turn, None)
+            self._under_way.discard(turn)
+            self._tokens.let_go(turn)
             self._turn_ended.set()
 
     def _count(self, turns: int = 0, prompt_tokens: int = 0, generated_tokens: int = 0, tool_calls: int = 0) -> None:
@@ -285,6 +273,7 @@ class RunState:
         numbers = replace(recorded.completion.stats, turn=next(self.services.turn_ids), replayed=True)
         completion = replace(recorded.completion, stats=numbers)
         self._count(turns=1)
+        self._tokens.used += numbers.prompt_tokens + numbers.generated_tokens
         self._book(numbers)
         if on_text is not None and completion.text:
             on_text(completion.text)
@@ -292,55 +281,29 @@ class RunState:
         self.emit(TurnCompleted(self.id, place.agent, place.span, numbers.turn, spec.model, text, numbers))
         return completion
 
-    async def _room(self, asked: int) -> int:
-        """Tokens that a turn's answer may have: what it asks, or what the run's limits leave beside the turns under
-        way. Waits for one of those to end where only that can tell."""
-        limits = self.limits
+    async def _room(self, asked: int, attempts: Attempts) -> int:
+        """Tokens that a turn's answer may have; see ``TokenBudget.room``. Waits for another turn to end where only that
+        can tell."""
         while True:
             self.refuse_if_ended()
-            if limits.turns is not None and (used := self.usage.turns) >= limits.turns:
-                raise LimitExceeded(f"the run has used its {limits.turns} turns", used=used, limit=limits.turns)
-            if limits.tokens is None:
-                return asked
-            room = limits.tokens - self.usage.tokens - sum(self._under_way.values())
-            if room > 0:
-                return min(asked, room)
-            if self.usage.tokens >= limits.tokens or not self._under_way:
-                raise self._used_up()
+            used, limit = self.usage.turns, self.limits.turns
+            if limit is not None and used >= limit and not attempts.turns:
+                raise LimitExceeded(f"the run has used its {limit} turns", used=used, limit=limit)
+            if (room := self._tokens.room(asked, attempts.prompt_tokens)) is not None:
+                return room
             self._turn_ended.clear()
             await self._turn_ended.wait()
 
     def refuse_if_ended(self) -> None:
         """Raises EngineError if the run has ended: whoever asks is a task that it left behind."""
         if self._ended:
-            raise EngineError(f"run {self.id} has ended; a task that it left behind asked for another turn")
-
-    def _count_prompt(self, turn: Turn, answer_tokens: int, prompt_tokens: int) -> None:
-        """The engine knows how long a turn's prompt is: it is over if that is more than the run has left beside the
-        prompts that are under way."""
-        limit = self.limits.tokens
-        if limit is None or turn not in self._under_way or turn in self._over:
-            return
-        self._under_way[turn] = answer_tokens + prompt_tokens
-        beside = {one: tokens for one, tokens in self._under_way.items() if tokens and one not in (turn, *self._over)}
-        used = self.usage.tokens + sum(tokens - one.spec.max_tokens for one, tokens in beside.items())
-        if used + prompt_tokens >= limit:
-            self._over[turn] = LimitExceeded(
-                f"a prompt of {prompt_tokens} tokens leaves nothing of the run's limit of {limit} tokens, "
-                f"{used} of which are used",
-                used=used + prompt_tokens,
-                limit=limit,
+            raise EngineError(
+                f"run {self.id} has ended: it takes no more turns and calls from tasks that it left behind"
             )
-            self.services.scheduler.cancel(turn)
-
-    def _used_up(self) -> LimitExceeded:
-        used, limit = self.usage.tokens, self.limits.tokens or 0
-        return LimitExceeded(f"the run has used {used} of its {limit} tokens", used=used, limit=limit)
 
     def count_tool_call(self) -> None:
         """Book a tool's call. Raises LimitExceeded if the run has had its calls."""
-        if self._ended:
-            raise EngineError(f"run {self.id} has ended; a task that it left behind called a tool")
+        self.refuse_if_ended()
         used, limit = self.usage.tool_calls, self.limits.tool_calls
         if limit is not None and used >= limit:
             raise LimitExceeded(f"the run has used its {limit} calls of tools", used=used, limit=limit)

@@ -46,7 +46,8 @@ class Runtime:
         models: name that agents use -> path, registered name, ``hf:owner/repo:file.gguf`` or ModelSpec; None: the
             configuration's, else the bundled demonstration models. They are loaded at once; others when an agent that
             names them is first run.
-        vram: device memory for everything, in bytes or as text such as ``"8GiB"``; None: what the device has free.
+        vram: device memory for everything, in bytes or as text such as ``"7GiB"``; None: nine tenths of what the device
+            has free.
         device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name. Default ``auto``.
         engine: an engine to use in place of the native one, such as a ``ScriptedEngine``; the runtime closes it.
         limits: of each run that brings none of its own.
@@ -243,7 +244,8 @@ class Runtime:
             target: an Agent class, an Agent, or a function marked by ``@pipeline``.
             args, kwargs: what it takes after ``ctx``.
             limits: None: the runtime's.
-            session: name under which agents' ``ctx.session`` goes on from run to run; None: it ends with the run.
+            session: name under which agents' ``ctx.session`` goes on from run to run; None: it ends with the run, or,
+                with ``resume``, is that of the run as it was recorded.
             resume: id of a run in the journal that was interrupted, failed or cancelled: what it had completed is not
                 done again. Without a target, target and arguments are those that were recorded.
             rerun_in_doubt: with ``resume``, run tools again that were under way when the process ended.
@@ -328,8 +330,7 @@ class Runtime:
     def end_session(self, session: str) -> None:
         """Forget what was said under this session's name, and its KV cache. Unknown names: no effect."""
         services = self._opened().services
-        for key in [key for key in services.sessions if key[0] == session]:
-            kept = services.sessions.pop(key)
+        for kept in services.sessions.end(session):
             forget_quietly(services, kept.model, kept.engine_session)
 
     def footprint(self, model: str) -> Footprint:

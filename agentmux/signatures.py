@@ -47,8 +47,8 @@ class Target:
     async def call(self, values: Mapping[str, Any], ctx: Any) -> Any:
         """Call it with validated values."""
         first = [ctx] if self.takes_run and self.runs is None else []
-        positional = [p.name for p in self.parameters if p.kind is p.POSITIONAL_ONLY]
-        args = [*first, *(values[name] for name in positional if name in values)]
+        positional = {p.name: p.default for p in self.parameters if p.kind is p.POSITIONAL_ONLY}
+        args = [*first, *(values.get(name, default) for name, default in positional.items())]
         kwargs = {name: value for name, value in values.items() if name not in positional}
         if self.runs is not None:
             return await ctx.run(self.runs, *args, **kwargs)

@@ -11,12 +11,12 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import GenericAlias, ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from agentmux.agent import Agent, resolve
@@ -31,23 +31,37 @@ class NoModule(ConfigError):
 
 
 def name_of(target: Any) -> str:
-    """The name by which ``find`` finds ``target`` again; with ``NAMELESS`` in it where nothing does."""
-    held = type(target) if isinstance(target, Agent) else target
-    module = sys.modules.get(getattr(held, "__module__", ""))
-    name = _name_in(module, held) or f"<{getattr(held, '__qualname__', repr(held))}>"
+    """The name by which ``find`` finds ``target`` again; with ``NAMELESS`` in it where nothing does. An agent that has
+    attributes of its own is found only where a module holds it: its class alone would not make it again."""
+    if isinstance(target, Agent) and vars(target):
+        module, name = _holder(target)
+        name = name or f"<{type(target).__qualname__} with settings of its own>"
+    else:
+        held = type(target) if isinstance(target, Agent) else target
+        module = sys.modules.get(getattr(held, "__module__", ""))
+        name = _name_in(module, held) or f"<{getattr(held, '__qualname__', repr(held))}>"
     if module is not None and module.__name__ == "__main__":
         file = getattr(module, "__file__", None)
         return f"{Path(file).absolute()}:{name}" if file else f"<main>:{name}"
     return f"{module.__name__ if module else '<no module>'}:{name}"
 
 
+def _holder(agent: Agent) -> tuple[ModuleType | None, str | None]:
+    """The module that holds this very agent, its class's first, and its name there; else its class's, and None."""
+    own = sys.modules.get(type(agent).__module__)
+    for module in (own, *sys.modules.copy().values()):
+        if isinstance(module, ModuleType) and (name := _name_in(module, agent)):
+            return module, name
+    return own, None
+
+
 def _name_in(module: ModuleType | None, held: Any) -> str | None:
     if module is None:
         return None
-    name = getattr(held, "__qualname__", "")
-    if _attribute(module, name) is held:
-        return str(name)
-    return next((key for key, value in vars(module).items() if value is held), None)
+    name = str(getattr(held, "__qualname__", ""))
+    if name and _attribute(module, name) is held:
+        return name
+    return next((key for key, value in list(vars(module).items()) if value is held), None)
 
 
 def _attribute(module: Any, dotted: str) -> Any:
@@ -126,41 +140,93 @@ def arguments_of(target: Any, text: str) -> tuple[tuple[Any, ...], dict[str, Any
     Raises ConfigError for what does not fit the parameters that the target has now.
     """
     args, kwargs = json.loads(text)
-    name, _, function = resolve(target)
-    signature = after_ctx(function)
-    hints = hints_of(function)
+    try:
+        return given(target, args, kwargs, from_json_value)
+    except WrongArguments as error:
+        raise ConfigError(f"the recorded arguments do not fit any more: {error}") from error
+
+
+class WrongArguments(ConfigError):
+    """Arguments do not fit a target's parameters."""
+
+
+def given(
+    target: Any, args: Sequence[Any], kwargs: Mapping[str, Any], convert: Callable[[Any, Any], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments for what a target takes after its ctx, each made by ``convert(annotation, value)``; those of parameters
+    without an annotation as they are.
+
+    Raises WrongArguments, with the parameters, if there are too few or too many, one does not validate, or the
+    annotation of one cannot be read or has no schema.
+    """
+    name, signature, annotations = _parameters(target)
+    shown = inspect.formatannotation(signature) if not signature.parameters else str(signature)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise ConfigError(f"{name} takes other arguments than those recorded: {error}") from error
+        raise WrongArguments(f"{error}; {name} takes {shown}") from error
     for parameter, value in bound.arguments.items():
         kind = signature.parameters[parameter].kind
-        hint = hints.get(parameter, Any)
+
+        def one(value: Any, parameter: str = parameter) -> Any:
+            try:
+                annotation = annotations(parameter)
+                return value if annotation is Any else convert(annotation, value)
+            except ValidationError as error:
+                said = "; ".join(_problem(problem) for problem in error.errors(include_url=False))
+                raise WrongArguments(f"{name} takes {shown}; {parameter}: {said}") from error
+            except (PydanticSchemaGenerationError, PydanticUserError) as error:
+                raise WrongArguments(f"{name}: {parameter} cannot be made from text: {error.message}") from error
+
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            hint = GenericAlias(tuple, (hint, ...))
+            bound.arguments[parameter] = tuple(map(one, value))
         elif kind is inspect.Parameter.VAR_KEYWORD:
-            hint = GenericAlias(dict, (str, hint))
-        bound.arguments[parameter] = _validated(name, parameter, hint, value)
+            bound.arguments[parameter] = {key: one(each) for key, each in value.items()}
+        else:
+            bound.arguments[parameter] = one(value)
     return bound.args, bound.kwargs
 
 
-def after_ctx(function: Any) -> inspect.Signature:
-    """The parameters that a target takes after its ``ctx``."""
+def from_json_value(annotation: Any, value: Any) -> Any:
+    """A value that was read from JSON as what is meant by it. Raises what pydantic raises."""
+    return TypeAdapter(annotation).validate_json(json.dumps(value))
+
+
+def _problem(problem: Any) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    return (f"{place}: " if place else "") + str(problem["msg"])
+
+
+def _parameters(target: Any) -> tuple[str, inspect.Signature, Callable[[str], Any]]:
+    """A target's name, what it takes after its ctx, and [parameter] its annotation, resolved when it is asked for."""
+    name, agent, function = resolve(target)
+    if agent is not None and type(agent).run is Agent.run:
+        only = inspect.Parameter("prompt", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+        return name, inspect.Signature([only]), lambda _: str
     signature = inspect.signature(function)
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
+    _, *parameters = signature.parameters.values()
+    inner = inspect.unwrap(function)
+    names = getattr(getattr(inner, "__func__", inner), "__globals__", {})
+
+    def annotation(parameter: str) -> Any:
+        written = signature.parameters[parameter].annotation
+        if written is inspect.Parameter.empty:
+            return Any
+        holder = SimpleNamespace(__annotations__={parameter: written})
+        try:
+            return get_type_hints(holder, names, include_extras=True)[parameter]
+        # Annotations are the user's code: names that are imported for type checkers only, calls that fail.
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise WrongArguments(f"the annotation of {name}'s {parameter} cannot be read: {said}") from error
+
+    shown = [one.replace(annotation=_readable(annotation, one.name)) for one in parameters]
+    return name, inspect.Signature(shown), annotation
 
 
-def hints_of(function: Any) -> dict[str, Any]:
-    """[parameter] its annotation, resolved; none at all where that cannot be done."""
+def _readable(annotation: Callable[[str], Any], parameter: str) -> Any:
+    """An annotation as it is to be shown: as a name where it cannot be read."""
     try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):
-        return {}
-
-
-def _validated(name: str, parameter: str, hint: Any, value: Any) -> Any:
-    try:
-        return TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise ConfigError(f"{name}: argument {parameter} does not fit any more: {problem}") from error
+        return annotation(parameter)
+    except WrongArguments:
+        return Any

@@ -176,8 +176,12 @@ async def run_tool(
         state.emit(told(state.id, *_place(place), call, text, state.services.clock.now() - begin_s))
 
     def ended(outcome: RecordedTool, told: type[ToolReturned] | type[ToolErrored], text: str) -> None:
-        if state.record:
-            state.record.tool_ended(key, outcome)
+        try:
+            if state.record:
+                state.record.tool_ended(key, outcome)
+        except AgentmuxError as error:  # then the run fails, and what it has begun has an end
+            tell(ToolErrored, str(error))
+            raise
         tell(told, text)
 
     try:

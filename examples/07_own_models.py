@@ -1,4 +1,4 @@
-"""Models of one's own: python examples/07_own_models.py writer.gguf editor.gguf 8GiB
+"""Models of one's own: python examples/07_own_models.py writer.gguf editor.gguf 7GiB
 
 Without arguments, two bundled models stand in for them.
 """

@@ -59,7 +59,7 @@ class Setting:
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 2), default=0, show_default=True, help="With a temperature.")
 @click.option("--context-tokens", type=click.IntRange(min=1), help="Default: 4096, or what the model was trained on.")
-@click.option("--vram", type=Size(), help="Budget of device memory, such as 8GiB. Default: what is free.")
+@click.option("--vram", type=Size(), help="Budget of device memory. Default: nine tenths of what is free.")
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--json", "as_json", is_flag=True, help="With --prompt: print one JSON document and nothing else.")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from agentmux.agent import Agent, resolve
 from agentmux.cli.command import UsageProblem
-
-_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+from agentmux.targets import WrongArguments, from_json_value, given
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +26,7 @@ def from_texts(target: object, texts: Sequence[str]) -> Inputs:
 
     Raises UsageProblem, with the function's parameters, if there are too few or too many, or one does not validate.
     """
-    name, signature = _signature(target)
-    bound = _bind(name, signature, texts, {})
-    return _converted(name, signature, bound, _from_text)
+    return _given(target, texts, {}, _from_text)
 
 
 def from_json(target: object, text: str) -> Inputs:
@@ -40,67 +35,20 @@ def from_json(target: object, text: str) -> Inputs:
     Raises UsageProblem, see ``from_texts``.
     """
     try:
-        given = json.loads(text)
+        document = json.loads(text)
     except ValueError as error:
         raise UsageProblem(f"--input-json is no JSON: {error}") from error
-    args = given if isinstance(given, list) else [] if isinstance(given, dict) else [given]
-    kwargs = given if isinstance(given, dict) else {}
-    name, signature = _signature(target)
-    return _converted(name, signature, _bind(name, signature, args, kwargs), _from_value)
+    args = document if isinstance(document, list) else [] if isinstance(document, dict) else [document]
+    return _given(target, args, document if isinstance(document, dict) else {}, from_json_value)
 
 
-def _signature(target: object) -> tuple[str, inspect.Signature]:
-    """The name, and what it takes after ``ctx``, with annotations resolved."""
-    name, agent, function = resolve(target)
-    if agent is not None and type(agent).run is Agent.run:
-        only = inspect.Parameter("prompt", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
-        return name, inspect.Signature([only])
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    # Annotations are the user's code: names that are imported for type checkers only, calls that fail.
-    except Exception as error:
-        raise UsageProblem(f"the annotations of {name} cannot be read: {type(error).__name__}: {error}") from error
-    _, *parameters = inspect.signature(function).parameters.values()
-    any_type = [parameter.replace(annotation=hints.get(parameter.name, Any)) for parameter in parameters]
-    return name, inspect.Signature(any_type)
-
-
-def _bind(
-    name: str, signature: inspect.Signature, args: Sequence[Any], kwargs: dict[str, Any]
-) -> inspect.BoundArguments:
-    try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise UsageProblem(f"{error}; {name} takes {_shown(signature)}") from error
-
-
-def _shown(signature: inspect.Signature) -> str:
-    return inspect.formatannotation(signature) if not signature.parameters else str(signature)
-
-
-def _converted(
-    name: str, signature: inspect.Signature, bound: inspect.BoundArguments, convert: Callable[[Any, Any], Any]
+def _given(
+    target: object, args: Sequence[Any], kwargs: Mapping[str, Any], convert: Callable[[Any, Any], Any]
 ) -> Inputs:
-    for parameter, value in bound.arguments.items():
-        kind, annotation = signature.parameters[parameter].kind, signature.parameters[parameter].annotation
-        values = (
-            {parameter: value} if kind not in _MANY else dict(value if isinstance(value, dict) else enumerate(value))
-        )
-        done: dict[Any, Any] = {}
-        for key, one in values.items():
-            try:
-                done[key] = one if annotation is Any else convert(annotation, one)
-            except ValidationError as error:
-                said = "; ".join(_problem(problem) for problem in error.errors(include_url=False))
-                raise UsageProblem(f"{name} takes {_shown(signature)}; {parameter}: {said}") from error
-            except (PydanticSchemaGenerationError, PydanticUserError) as error:
-                message = f"{name}: {parameter} cannot be given on the command line: {error.message}"
-                raise UsageProblem(message) from error
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            bound.arguments[parameter] = tuple(done.values())
-        else:
-            bound.arguments[parameter] = done if kind is inspect.Parameter.VAR_KEYWORD else done[parameter]
-    return Inputs(bound.args, bound.kwargs)
+    try:
+        return Inputs(*given(target, args, kwargs, convert))
+    except WrongArguments as error:
+        raise UsageProblem(str(error)) from error
 
 
 def _from_text(annotation: Any, text: str) -> Any:
@@ -116,12 +64,3 @@ def _from_text(annotation: Any, text: str) -> Any:
         except ValidationError as no_text:
             is_json = all(problem["type"] != "json_invalid" for problem in no_json.errors())
             raise (no_json if is_json else no_text) from None
-
-
-def _from_value(annotation: Any, value: Any) -> Any:
-    return TypeAdapter(annotation).validate_json(json.dumps(value))
-
-
-def _problem(problem: Any) -> str:
-    place = ".".join(map(str, problem["loc"]))
-    return (f"{place}: " if place else "") + str(problem["msg"])

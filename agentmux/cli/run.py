@@ -62,7 +62,7 @@ class Listener(Protocol):
 @click.option(
     "--models", type=NamedModels(), help="name=file.gguf,... for the agents' models. Default: the bundled ones."
 )
-@click.option("--vram", type=Size(), help="Budget for all models together, such as 8GiB. Default: what is free.")
+@click.option("--vram", type=Size(), help="Budget for all models together. Default: nine tenths of what is free.")
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--limits", type=LimitValues(), help="What the run may use, such as turns=10,tokens=4000,wall_s=60.")

@@ -233,6 +233,7 @@ def _details_document(details: RunDetails) -> dict[str, Any]:
     totals["turn_count"], totals["tool_count"] = totals.pop("turns"), totals.pop("tool_calls")
     return totals | {
         "arguments": _parsed(details.arguments),
+        "session": None if details.session is None else details.session.name,
         "settings": _parsed(details.settings),
         "limits": _parsed(details.limits),
         "output": _parsed(details.output),
@@ -295,6 +296,7 @@ def _details_lines(details: RunDetails) -> Iterator[str]:
         "started": _local(run.began_s),
         "ended": "" if run.ended_s is None else _local(run.ended_s),
         "arguments": details.arguments,
+        "session": "" if details.session is None else details.session.name,
         "used": f"{_count(run.turns, 'turn')}, {tokens}, {_count(run.tool_calls, 'tool call')}",
     }
     yield from (f"{name:<11}{_line(value)}" for name, value in head.items() if value)

@@ -45,7 +45,7 @@ class Setting:
     help="Keys that clients may bring, one a line; also AGENTMUX_API_KEY.",
 )
 @click.option("--models", type=NamedModels(), help="name=file.gguf,... Default: the configuration's, the bundled ones.")
-@click.option("--vram", type=Size(), help="Budget for all models together, such as 8GiB. Default: what is free.")
+@click.option("--vram", type=Size(), help="Budget for all models together. Default: nine tenths of what is free.")
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")

@@ -100,7 +100,7 @@ class RuntimeConfig(BaseModel):
     models: dict[str, Model] = Field(default_factory=dict)
     """[name that agents use] the model. As keyword argument they take the place of all of the file's."""
     vram: Bytes = None
-    """Bytes of device memory for everything, or text such as "8GiB"; None: what the device has free."""
+    """Bytes of device memory for everything, or text such as "7GiB"; None: nine tenths of what the device has free."""
     device: str = Field(default="auto", min_length=1)
     """``auto``, ``cpu`` or a ggml device name such as ``CUDA0``."""
     threads: int | None = Field(default=None, ge=1)

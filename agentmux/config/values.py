@@ -97,8 +97,8 @@ class Limits:
     turns: Count | None = None
     """Model calls, retries included."""
     tokens: Count | None = None
-    """Prompt and generated tokens together. Each turn's answer is held to what the turns under way leave of it, and a
-    turn whose prompt takes more than what is left is ended as soon as the engine knows the prompt's length."""
+    """Prompt and generated tokens of complete turns together, which never pass it: a turn is given the room that it may
+    come to need, waits where those under way leave too little of it, and has to do with what is left where none is."""
     wall_s: Seconds | None = None
     """Seconds from the start of the run."""
     queue_wait_s: Seconds | None = 3600.0

@@ -6,6 +6,7 @@ time; opening a journal does.
 
 from agentmux.journal.record import RunRecord
 from agentmux.journal.records import (
+    RecordedSession,
     RecordedTool,
     RecordedTurn,
     RunDetails,
@@ -18,6 +19,7 @@ from agentmux.journal.store import Journal
 
 __all__ = [
     "Journal",
+    "RecordedSession",
     "RecordedTool",
     "RecordedTurn",
     "RunDetails",

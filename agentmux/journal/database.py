@@ -74,6 +74,11 @@ CREATE TABLE outcome(
     run INTEGER NOT NULL, tool INTEGER NOT NULL, ok INTEGER NOT NULL, text TEXT NOT NULL, at_s REAL NOT NULL,
     PRIMARY KEY(run, tool), FOREIGN KEY(run, tool) REFERENCES tool(run, n) ON DELETE CASCADE) WITHOUT ROWID;
 """
+# Made where it is missing: journals of before have none, and those who do not know it need not.
+_SESSION = """
+CREATE TABLE IF NOT EXISTS session(
+    run INTEGER PRIMARY KEY REFERENCES run(number) ON DELETE CASCADE, name TEXT NOT NULL, messages TEXT NOT NULL);
+"""
 
 Execute = Callable[..., sqlite3.Cursor]
 
@@ -100,6 +105,7 @@ class Database:
             self._file = path.stat().st_ino
             connection = self._connection = _connect(path, busy_timeout_s)
             _check(path, connection)
+            connection.execute(_SESSION)
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
@@ -253,7 +259,7 @@ def _make(path: Path, folder: Path) -> None:
                 connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                connection.executescript(f"BEGIN; {_SCHEMA} {_SESSION} COMMIT;")
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             new.rename(path)

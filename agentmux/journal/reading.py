@@ -12,6 +12,7 @@ from agentmux.journal.conversation import ROOT, Conversations, Placed
 from agentmux.journal.past import InDoubt, Past
 from agentmux.journal.record import RUN_SHIFT, Earlier, Totals
 from agentmux.journal.records import (
+    RecordedSession,
     RecordedTool,
     RecordedTurn,
     RunDetails,
@@ -20,7 +21,15 @@ from agentmux.journal.records import (
     ShownTurn,
     Status,
 )
-from agentmux.journal.rows import RAISED, restored, restored_messages, restored_numbers, restored_tokens, stored
+from agentmux.journal.rows import (
+    RAISED,
+    restored,
+    restored_messages,
+    restored_numbers,
+    restored_session,
+    restored_tokens,
+    stored,
+)
 from agentmux.messages import Completion, Message
 
 if TYPE_CHECKING:
@@ -155,7 +164,12 @@ class Reader:
                 turns=tuple(self._turns(attempt.number, {row.place: row for row in placed})),
                 tools=tuple(self._tools(attempt, state)),
                 messages=tuple(row.message for row in placed),
+                session=self._session(attempt.number),
             )
+
+    def _session(self, number: int) -> RecordedSession | None:
+        rows = self._database.rows("SELECT name, messages FROM session WHERE run = ?", (number,))
+        return restored_session(*rows[0]) if rows else None
 
     def _placed(self, number: int) -> list[Placed]:
         rows = self._database.rows(f"SELECT messages FROM turn {_TURNS}", (number,))

@@ -11,13 +11,21 @@ from typing import Any
 from agentmux.errors import JournalError
 from agentmux.journal.conversation import ROOT, Conversations
 from agentmux.journal.past import Past
-from agentmux.journal.records import Ending, RecordedTool, RecordedTurn
-from agentmux.journal.rows import RAISED, stored, stored_messages, stored_numbers, stored_tokens
+from agentmux.journal.records import Ending, RecordedSession, RecordedTool, RecordedTurn
+from agentmux.journal.rows import (
+    RAISED,
+    stored,
+    stored_messages,
+    stored_numbers,
+    stored_session,
+    stored_tokens,
+)
 from agentmux.messages import Message, ToolCall, TurnNumbers
 
 RUN_SHIFT = 32
 """Row ids of table ``turn``: the run's number, shifted by this, and ``n``."""
 _BEGIN = "INSERT OR IGNORE INTO run(id, target, arguments, settings, limits, owner, at_s) VALUES(?,?,?,?,?,?,?)"
+_SESSION = "INSERT INTO session VALUES(?,?,?)"
 _TURN = "INSERT INTO turn VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _TOOL = "INSERT INTO tool VALUES(?,?,?,?,?,?,?,?,?)"
 # Tried again if it failed: by then the row may be there after all, or the run gone.
@@ -200,6 +208,11 @@ class BegunRun:
     """Target, arguments, settings, limits."""
     owner: str
     at_s: float
+    session: RecordedSession | None = None
+
+    def session_statements(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """What writes down the session that it runs in, if it does, once the run has its number."""
+        return [(_SESSION, (self.key.number, *stored_session(self.session)))] if self.session else []
 
     def statement(self) -> tuple[str, tuple[Any, ...]]:
         """The statement that writes it down, and its row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,15 @@ class RecordedTool:
     """JSON of the result, or the error's text."""
     raised: bool = False
     """It raised, which ended the run or may have. It is not handed out when the run is resumed: the tool runs again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """A session's name, and what its conversations held as the run began."""
+
+    name: str
+    messages: Mapping[tuple[str, str], tuple[Message, ...]]
+    """[agent, model] what was said, oldest first; those that were empty are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +108,5 @@ class RunDetails:
     tools: tuple[ShownTool, ...]
     messages: tuple[Message, ...]
     """Each once, in the order in which they were first recorded."""
+    session: RecordedSession | None = None
+    """The session that it ran in, if it was given one's name."""

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from agentmux.journal.conversation import ROOT, Placed
+from agentmux.journal.records import RecordedSession
 from agentmux.messages import Message, ToolCall, TurnNumbers
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -77,6 +78,35 @@ def restored_messages(values: Iterable[str | bytes]) -> list[Placed]:
             message = Message(role, texts[place], agent, _calls(calls), _calls([call])[0] if call else None)
             placed.append(Placed(place, parent, message, copy_of))
     return placed
+
+
+def stored_session(session: RecordedSession) -> tuple[str | bytes, str | bytes]:
+    """Its name, and a JSON array of agent, model and messages of each conversation."""
+    held = [
+        (agent, model, [(one.role, one.agent, one.content, one.tool_calls, one.tool_call) for one in messages])
+        for (agent, model), messages in session.messages.items()
+    ]
+    return stored(session.name), stored(_JSON.encode(_plain(held)))
+
+
+def restored_session(name: str | bytes, messages: str | bytes) -> RecordedSession:
+    """The session that ``stored_session`` made this of. Raises IndexError, ValueError, TypeError."""
+    return RecordedSession(
+        restored(name),
+        {
+            (agent, model): tuple(
+                Message(role, content, by, _calls(calls), _calls([call])[0] if call else None)
+                for role, by, content, calls, call in said
+            )
+            for agent, model, said in json.loads(restored(messages))
+        },
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ToolCall):
+        return _call(value)
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _columns(placed: Placed) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from agentmux.errors import ConfigError, JournalError
 from agentmux.journal import owners
 from agentmux.journal.reading import RUN_TURNS, Attempt, Reader
 from agentmux.journal.record import BegunRun, RunKey, RunRecord
-from agentmux.journal.records import RunDetails, RunSummary, Status
+from agentmux.journal.records import RecordedSession, RunDetails, RunSummary, Status
 from agentmux.journal.rows import stored
 
 if TYPE_CHECKING:
@@ -99,20 +99,29 @@ class Journal:
         """The file, absolute."""
         return self._database.path
 
-    def begin(self, run: str, target: str, arguments: str, settings: str, limits: str = "") -> RunRecord:
+    def begin(
+        self,
+        run: str,
+        target: str,
+        arguments: str,
+        settings: str,
+        limits: str = "",
+        session: RecordedSession | None = None,
+    ) -> RunRecord:
         """Record that a run begins.
 
         Args:
             run: its id, new to this journal.
             target: ``module:name`` or ``/path/file.py:name``.
             arguments, settings, limits: JSON, given back by ``resume`` as they are.
+            session: the session that it runs in, and what that holds now.
 
         Raises JournalError.
         """
         owner, at_s = self._owned(), time.time()
         given = (target, arguments, settings, limits)
         key = RunKey(run, 0, 1)
-        self._writer.begin(BegunRun(key, given, owner, at_s))
+        self._writer.begin(BegunRun(key, given, owner, at_s, session))
         return RunRecord(self._writer.step, key, given, self._writer.end)
 
     def resume(self, run: str, *, rerun_in_doubt: bool = False) -> RunRecord:

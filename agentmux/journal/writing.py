@@ -87,6 +87,8 @@ class Writer:
                         self._begun.remove(run)
                         raise JournalError(f"journal {self._database.path} has a run {run.key.id} already")
                     run.key.number = inserted.lastrowid or 0
+                    for further in run.session_statements():
+                        execute(*further)
                 for one in ended:
                     execute(*one.statement())
                 if statement is not None:

@@ -30,6 +30,6 @@ def bundled_folder() -> Path:
     # Located by name, not imported: agents are the layer above. A specification also knows the right folder in an
     # editable installation, where `agentmux.agents` lies outside of the package's own folder.
     found = importlib.util.find_spec("agentmux.agents")
-    if found is None or not found.submodule_search_locations:
+    if found is None or not found.origin:
         raise ModelNotFound("the bundled agents are not installed; reinstall agentmux or pass models={name: path}")
-    return Path(next(iter(found.submodule_search_locations))) / "models"
+    return Path(found.origin).parent / "models"

@@ -108,6 +108,7 @@ def test_history_is_the_owners_and_comes_back(env: dict[str, str]) -> None:
         terminal.shows("\n>")
         terminal.type("/stats\r")
         terminal.shows("nothing has been said yet")
+        terminal.until(lambda screen: screen.rstrip().endswith(">"))  # before that, the terminal itself would take it
         terminal.type("\x04")
         assert terminal.end() == 0
     history = Path(env["AGENTMUX_HOME"]) / "chat_history"

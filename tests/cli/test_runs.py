@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from agentmux.cli.main import run
-from agentmux.journal import Journal, RecordedTool, RecordedTurn
+from agentmux.journal import Journal, RecordedSession, RecordedTool, RecordedTurn
 from agentmux.messages import Completion, Message, ToolCall, TurnNumbers
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -130,6 +130,14 @@ def test_show_for_programs(journal: Journal, capsys: pytest.CaptureFixture[str])
     assert turn["order"] < paid["order"] < sent["order"]
     assert [message["role"] for message in shown["messages"]] == ["system", "user", "assistant"]
     assert shown["messages"][1]["content"] == "How\nmany?\x1b[31m"
+
+
+def test_show_names_the_session(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    journal.begin(RUN, "work:write", "[]", "{}", "", RecordedSession("support\x1b", {}))
+    journal.begin(OTHER, "work:other", "[]", "{}")
+    assert [document(capsys, "show", run)["session"] for run in (RUN, OTHER)] == ["support\x1b", None]
+    assert "session    support\N{REPLACEMENT CHARACTER}" in lines(capsys, "show", RUN)
+    assert not any(line.startswith("session") for line in lines(capsys, "show", OTHER))
 
 
 def test_show_for_people_makes_control_characters_visible(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ def test_the_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "agentmux.toml"
     path.write_text(FILE, encoding="utf-8")
     made = RuntimeConfig.make({}, config=path)
-    assert made.vram == 8 << 30
+    assert made.vram == 7 << 30
     assert made.models["planner"].path == f"{tmp_path}/weights/planner.gguf"
 
 

@@ -89,6 +89,22 @@ def test_a_plain_wheel_works_elsewhere(tmp_path: Path) -> None:
     assert "agentmux" in call(tmp_path / "env" / "bin" / "agentmux", "--version", cwd=tmp_path)
 
 
+def test_an_editable_installation_makes_nothing_importable_but_the_repository(tmp_path: Path) -> None:
+    """Not the folder above it: whatever lies there could be imported, as a namespace package at least."""
+    python = environment_beside_this_one(tmp_path / "env")
+    settings = ("--config-settings=wheel.cmake=false", f"--config-settings=build-dir={tmp_path / 'build'}")
+    install = (sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-build-isolation")
+    call(*install, *settings, "-e", ".")
+    site = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").strip())
+    added = [line for file in site.glob("*.pth") for line in file.read_text().split("\n") if line.startswith("/")]
+    assert added == [str(ROOT)]
+    show = "import agentmux.agents.tasks, agentmux_pytest; from agentmux.models import bundled_models\n"
+    show += "print(agentmux.agents.tasks.__file__, agentmux_pytest.__file__, bundled_models()['coder'].path)"
+    found = call(python, "-c", show, cwd=tmp_path).split()
+    places = ("agents/tasks.py", "agentmux/testing/agentmux_pytest/__init__.py", "agents/models/coder.gguf")
+    assert found == [str(ROOT / place) for place in places], "each is where it is edited"
+
+
 @needs_compiler
 def test_another_llama_prefix_can_be_built_against(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"

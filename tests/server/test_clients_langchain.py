@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from agentmux.testing import ScriptedEngine
 from tests.server.live import Live
 from tests.server.test_openai_client import QUESTION, own
-from tests.server.two_models import PLAN, two_models
+from tests.server.two_models import PLAN
 
 Model = Callable[..., ChatOpenAI]
 RESPONSES = [False, True]
@@ -34,20 +34,13 @@ def get_weather(city: str) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Live, ScriptedEngine]]:
-    make, engine = two_models()
-    with Live(make) as live:
-        yield live, engine
-
-
-@pytest.fixture
-def model(server: tuple[Live, ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(scripted: tuple[Live, ScriptedEngine], monkeypatch: pytest.MonkeyPatch) -> Model:
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
 
     def made(name: str, responses: bool, **options: Any) -> ChatOpenAI:
         return ChatOpenAI(
             model=name,
-            base_url=f"{server[0].url}/v1",
+            base_url=f"{scripted[0].url}/v1",
             api_key=SecretStr("none"),
             max_retries=0,
             use_responses_api=responses,
@@ -89,10 +82,10 @@ def test_a_typed_output_is_one(model: Model, responses: bool, method: Any) -> No
 
 
 @pytest.mark.parametrize("responses", RESPONSES)
-def test_two_models_in_a_chain(server: tuple[Live, ScriptedEngine], model: Model, responses: bool) -> None:
+def test_two_models_in_a_chain(scripted: tuple[Live, ScriptedEngine], model: Model, responses: bool) -> None:
     chain = model("planner", responses) | (lambda plan: f"Follow: {plan.text}") | model("coder", responses)
     assert chain.invoke("Add.").text == "print(1 + 2)"
-    assert [call.model for call in server[1].calls] == ["planner", "coder"]
+    assert [call.model for call in scripted[1].calls] == ["planner", "coder"]
 
 
 @pytest.mark.parametrize("responses", RESPONSES)

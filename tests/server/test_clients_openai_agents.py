@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from agents import (
 )
 from tests.server.live import Live
 from tests.server.test_openai_client import QUESTION, own
-from tests.server.two_models import PIECES, PLAN, prompts_of, two_models
+from tests.server.two_models import PIECES, PLAN, prompts_of
 
 QUIET = RunConfig(tracing_disabled=True)
 """The client would send what it did to OpenAI."""
@@ -45,19 +44,6 @@ def get_weather(city: str) -> str:
     return f"{city}: 21"
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[Live, ScriptedEngine]]:
-    make, engine = two_models()
-    with Live(make) as live:
-        yield live, engine
-
-
-@pytest.fixture
-async def client(server: tuple[Live, ScriptedEngine]) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{server[0].url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def agent(kind: type[Any], client: AsyncOpenAI, name: str, **options: Any) -> Agent[Any]:
     model: Model = kind(model=name, openai_client=client)
     return Agent(name=name, model=model, instructions=f"You are the {name}.", **options)
@@ -74,12 +60,12 @@ async def test_a_tool_is_called_and_its_result_is_taken(client: AsyncOpenAI, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_two_agents_with_two_models(
-    server: tuple[Live, ScriptedEngine], client: AsyncOpenAI, kind: type[Any]
+    scripted: tuple[Live, ScriptedEngine], client: AsyncOpenAI, kind: type[Any]
 ) -> None:
     plan = await Runner.run(agent(kind, client, "planner"), "Add.", run_config=QUIET)
     code = await Runner.run(agent(kind, client, "coder"), f"Follow: {plan.final_output}", run_config=QUIET)
     assert code.final_output == "print(1 + 2)"
-    engine = server[1]
+    engine = scripted[1]
     assert [call.model for call in engine.calls] == ["planner", "coder"]
     assert "You are the coder." in prompts_of(engine, "coder")[0]
     assert plan.context_wrapper.usage.output_tokens > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from agentmux.testing import ScriptedEngine
 from tests.server.live import Live
 from tests.server.test_openai_client import QUESTION, own
-from tests.server.two_models import PLAN, prompts_of, two_models
+from tests.server.two_models import PLAN, prompts_of
 
 KINDS = [OpenAIResponsesModel, OpenAIChatModel]
 
@@ -31,16 +30,8 @@ async def get_weather(city: str) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Live, ScriptedEngine]]:
-    make, engine = two_models()
-    with Live(make) as live:
-        yield live, engine
-
-
-@pytest.fixture
-async def provider(server: tuple[Live, ScriptedEngine]) -> AsyncIterator[OpenAIProvider]:
-    async with AsyncOpenAI(base_url=f"{server[0].url}/v1", api_key="none", max_retries=0) as client:
-        yield OpenAIProvider(openai_client=client)
+def provider(client: AsyncOpenAI) -> OpenAIProvider:
+    return OpenAIProvider(openai_client=client)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,18 +58,18 @@ async def test_a_typed_output_is_one(provider: OpenAIProvider, kind: type[Any]) 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_two_agents_with_two_models(
-    server: tuple[Live, ScriptedEngine], provider: OpenAIProvider, kind: type[Any]
+    scripted: tuple[Live, ScriptedEngine], provider: OpenAIProvider, kind: type[Any]
 ) -> None:
     planner = Agent(kind("planner", provider=provider), instructions="You are the planner.")
     coder = Agent(kind("coder", provider=provider), instructions="You are the coder.")
     plan = await planner.run("Add.")
     code = await coder.run(f"Follow: {plan.output}")
     assert code.output == "print(1 + 2)"
-    assert [call.model for call in server[1].calls] == ["planner", "coder"]
-    assert "You are the coder." in prompts_of(server[1], "coder")[0]
+    assert [call.model for call in scripted[1].calls] == ["planner", "coder"]
+    assert "You are the coder." in prompts_of(scripted[1], "coder")[0]
     again = await planner.run("And now?", message_history=plan.all_messages())
     assert again.output == PLAN
-    assert PLAN in prompts_of(server[1], "planner")[1]
+    assert PLAN in prompts_of(scripted[1], "planner")[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

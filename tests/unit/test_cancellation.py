@@ -10,7 +10,6 @@ import pytest
 
 from agentmux import (
     Agent,
-    AgentErrored,
     EngineError,
     Event,
     Limits,
@@ -22,40 +21,10 @@ from agentmux import (
     TextStreamed,
     TurnAdmitted,
     TurnCancelled,
-    TurnCompleted,
-    TurnErrored,
     pipeline,
 )
-from agentmux.engine.base import EngineEvent, Footprint, LoadSpec, TurnFinished, TurnRequest
-from agentmux.testing import Answer, Failure, FakeClock, ScriptedEngine, Step, settle
-
-ENDS = (TurnCompleted, TurnCancelled, TurnErrored)
-
-
-class Coder(Agent):
-    model = "coder"
-
-
-class Critic(Agent):
-    model = "critic"
-
-
-def hold(_: TurnRequest) -> Step:
-    return Answer("some text", hold=True)
-
-
-def runtime(engine: ScriptedEngine, **settings: Any) -> Runtime:
-    return Runtime(models=engine.models, engine=engine, **settings)
-
-
-def held_engine() -> ScriptedEngine:
-    return ScriptedEngine({"coder": hold, "critic": hold})
-
-
-async def collect(mux: Runtime, events: list[Event], target: Any, *args: Any, **kwargs: Any) -> None:
-    async with aclosing(mux.stream(target, *args, **kwargs)) as stream:
-        async for event in stream:
-            events.append(event)
+from agentmux.testing import Failure, FakeClock, ScriptedEngine, settle
+from tests.unit.held_engine import Coder, Deaf, collect, held_engine, hold, runtime
 
 
 def check_idle(mux: Runtime, *, cancelled: int) -> None:
@@ -290,18 +259,6 @@ async def test_an_agent_that_catches_its_cancellation_and_asks_again() -> None:
         assert (stats.active, stats.finished, stats.cancelled) == (0, 1, 1)
 
 
-class Deaf(ScriptedEngine):
-    """Takes no notice of ``cancel`` until told to."""
-
-    def cancel(self, turn: int) -> None:
-        if self._closed or getattr(self, "closing", False):
-            super().cancel(turn)
-
-    def close(self) -> None:
-        self.closing = True
-        super().close()
-
-
 async def test_an_engine_that_does_not_cancel_keeps_its_slot_and_holds_nobody_up() -> None:
     engine = Deaf({"coder": hold})
     clock = FakeClock()
@@ -335,178 +292,32 @@ async def test_cancelled_twice() -> None:
         assert mux.stats().active == 0
 
 
-class TestClosing:
-    async def test_runs_and_turns_end(self) -> None:
-        engine = held_engine()
-        events: list[Event] = []
-        async with runtime(engine) as mux:
-            decoding = asyncio.create_task(collect(mux, events, Coder, "x"))
-            await settle()
-            waiting = asyncio.create_task(mux.run(Coder, "y"))
-            raw = asyncio.create_task(mux.generate("coder", "z"))
-            await settle()
-        for task in (decoding, waiting):
-            with pytest.raises(EngineError, match="the runtime was closed while the run was under way"):
-                await task
-        with pytest.raises(EngineError, match="was cancelled"):
-            await raw
-        assert [type(event) for event in events[-3:]] == [TurnCancelled, AgentErrored, RunErrored]
-
-    async def test_a_turn_that_the_engine_forgets_ends_too(self) -> None:
-        class Forgetful(Deaf):
-            def poll(self) -> list[EngineEvent]:
-                return [event for event in super().poll() if not isinstance(event, TurnFinished)]
-
-        engine = Forgetful({"coder": hold})
-        async with runtime(engine, clock=(clock := FakeClock())) as mux:
-            raw = asyncio.create_task(mux.generate("coder", "x"))
-            await settle()
-            del clock
-        with pytest.raises(EngineError, match="was cancelled"):
-            await raw
-
-    async def test_a_turn_that_has_just_finished_keeps_its_answer(self) -> None:
-        engine = held_engine()
-        async with runtime(engine) as mux:
-            raw = asyncio.create_task(mux.generate("coder", "x"))
-            await settle()
-            engine.release()
-        assert (await raw).text == "some text"
-
-    async def test_a_run_that_waits_for_what_it_left_behind_ends_too(self) -> None:
-        left: list[asyncio.Task[Any]] = []
-
-        @pipeline
-        async def careless(ctx: Run) -> None:
-            left.append(asyncio.create_task(ctx.run(Coder, "x")))
-            await settle()
-
-        async with runtime(Deaf({"coder": hold}), clock=FakeClock()) as mux:
-            task = asyncio.create_task(mux.run(careless))
-            await settle(60)
-            assert not task.done()
-        with pytest.raises(EngineError, match="the runtime was closed"):
-            await task
-        with pytest.raises(EngineError, match="was cancelled"):
-            await left[0]
-
-    async def test_an_engine_that_fails_to_close_still_ends_the_turns(self) -> None:
-        class Sticky(ScriptedEngine):
-            def close(self) -> None:
-                super().close()
-                raise EngineError("cannot let go")
-
-        engine = Sticky({"coder": hold})
-        mux = runtime(engine)
-        await mux.__aenter__()
-        raw = asyncio.create_task(mux.generate("coder", "x"))
+async def test_a_turn_that_waits_too_long_fails_with_the_numbers() -> None:
+    engine, clock = held_engine(), FakeClock()
+    async with runtime(engine, clock=clock) as mux:
+        first = asyncio.create_task(mux.run(Coder, "x"))
         await settle()
-        with pytest.raises(EngineError, match="cannot let go"):
-            await mux.__aexit__(None, None, None)
-        with pytest.raises(EngineError, match="was cancelled"):
-            await raw
-
-    async def test_an_error_in_the_body_is_the_one_that_is_raised(self) -> None:
-        class Sticky(ScriptedEngine):
-            def close(self) -> None:
-                super().close()
-                raise EngineError("cannot let go")
-
-        tasks = []
-
-        async def body() -> None:
-            async with runtime(Sticky({"coder": hold})) as mux:
-                tasks.append(asyncio.create_task(mux.run(Coder, "x")))
-                await settle()
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            await body()
-        with pytest.raises(EngineError):
-            await tasks[0]
-
-    async def test_the_body_is_cancelled_as_by_ctrl_c(self) -> None:
-        engine = held_engine()
-        inside = asyncio.Event()
-
-        async def body() -> None:
-            async with runtime(engine) as mux:
-                inside.set()
-                await mux.run(Coder, "x")
-
-        task = asyncio.create_task(body())
-        await inside.wait()
+        second = asyncio.create_task(mux.run(Coder, "y", limits=Limits(queue_wait_s=2)))
+        third = asyncio.create_task(mux.run(Coder, "z"))
         await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert engine.cancels == [1]
-        with pytest.raises(EngineError):
-            engine.submit(TurnRequest(2, "coder", "x"))
-
-    async def test_cancelled_while_a_model_loads(self) -> None:
-        loading, go_on = asyncio.Event(), __import__("threading").Event()
-        loop = asyncio.get_running_loop()
-
-        class Slow(ScriptedEngine):
-            closed_during_load = False
-            in_load = False
-
-            def load(self, spec: LoadSpec) -> Footprint:
-                self.in_load = True
-                loop.call_soon_threadsafe(loading.set)
-                go_on.wait()
-                self.in_load = False
-                return super().load(spec)
-
-            def close(self) -> None:
-                self.closed_during_load |= self.in_load
-                super().close()
-
-        engine = Slow({"coder": []})
-
-        async def body() -> None:
-            async with runtime(engine):
-                raise AssertionError("not reached")
-
-        task = asyncio.create_task(body())
-        await loading.wait()
-        task.cancel()
+        clock.advance(1.9)
         await settle()
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not engine.closed_during_load
-        with pytest.raises(EngineError):
-            engine.load(LoadSpec("coder", "coder.gguf"))
+        assert not second.done()
+        clock.advance(0.1)
+        with pytest.raises(QueueTimeout, match="model coder is busy: 1 of 1 slots") as caught:
+            await second
+        assert caught.value.waited_s == pytest.approx(2)
+        engine.release()
+        await first
+        await settle()
+        engine.release()
+        assert (await third).output == "some text"
 
 
-class TestQueueTimeout:
-    async def test_a_turn_that_waits_too_long_fails_with_the_numbers(self) -> None:
-        engine, clock = held_engine(), FakeClock()
-        async with runtime(engine, clock=clock) as mux:
-            first = asyncio.create_task(mux.run(Coder, "x"))
-            await settle()
-            second = asyncio.create_task(mux.run(Coder, "y", limits=Limits(queue_wait_s=2)))
-            third = asyncio.create_task(mux.run(Coder, "z"))
-            await settle()
-            clock.advance(1.9)
-            await settle()
-            assert not second.done()
-            clock.advance(0.1)
-            with pytest.raises(QueueTimeout, match="model coder is busy: 1 of 1 slots") as caught:
-                await second
-            assert caught.value.waited_s == pytest.approx(2)
-            engine.release()
-            await first
-            await settle()
-            engine.release()
-            assert (await third).output == "some text"
-
-    async def test_no_time_at_all_still_admits_what_need_not_wait(self) -> None:
-        engine = ScriptedEngine({"coder": ["fine"]})
-        async with runtime(engine, limits=Limits(queue_wait_s=0), clock=FakeClock()) as mux:
-            assert (await mux.run(Coder, "x")).output == "fine"
+async def test_no_time_at_all_still_admits_what_need_not_wait() -> None:
+    engine = ScriptedEngine({"coder": ["fine"]})
+    async with runtime(engine, limits=Limits(queue_wait_s=0), clock=FakeClock()) as mux:
+        assert (await mux.run(Coder, "x")).output == "fine"
 
 
 async def test_a_failing_turn_frees_its_slot_for_the_next() -> None:

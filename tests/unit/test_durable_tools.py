@@ -15,6 +15,7 @@ from agentmux import (
     Agent,
     EngineError,
     Event,
+    JournalError,
     Run,
     Runtime,
     ToolCall,
@@ -25,7 +26,7 @@ from agentmux import (
     pipeline,
     tool,
 )
-from agentmux.journal import Journal
+from agentmux.journal import Journal, RecordedTool, RunRecord
 from agentmux.testing import Answer, Failure, ScriptedEngine, settle
 
 
@@ -205,3 +206,27 @@ async def test_arguments_that_are_no_json_are_refused_in_one_line(argument: obje
         with pytest.raises(ToolError, match="tool show cannot be called so") as caught:
             await mux.run(work)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_call_whose_end_cannot_be_recorded_has_an_end_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tool_ended(self: RunRecord, key: str, outcome: RecordedTool) -> None:
+        raise JournalError("journal: the disk is full")
+
+    @pipeline
+    async def go(ctx: Run) -> object:
+        return await ctx.call(look)
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    monkeypatch.setattr(RunRecord, "tool_ended", tool_ended)
+    events: list[Event] = []
+    _engine, mux = runtime([], tmp_path, observers=[events.append])
+    async with mux:
+        with pytest.raises(JournalError, match="the disk is full"):
+            await mux.run(go)
+    told = [event for event in events if isinstance(event, ToolCalled | ToolReturned | ToolErrored)]
+    assert [type(event) for event in told] == [ToolCalled, ToolErrored]

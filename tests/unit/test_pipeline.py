@@ -11,6 +11,8 @@ from agentmux import (
     Agent,
     ConfigError,
     LimitExceeded,
+    ModelSpec,
+    QueueFull,
     Run,
     Runtime,
     ToolError,
@@ -109,6 +111,46 @@ async def test_each_runs_the_stage_for_every_item() -> None:
         assert (await mux.run(each(Coder), [])).output == []
 
 
+async def test_each_runs_so_many_at_once() -> None:
+    engine = ScriptedEngine({"coder": lambda request: Answer(str(request.prompt).strip()[-1:], hold=True)})
+    models = {"coder": ModelSpec("coder.gguf", slots=5)}
+    async with Runtime(models=models, engine=engine) as mux:
+        run = asyncio.create_task(mux.run(each(Coder, at_once=2), iter("abcde")))
+        held = []
+        for _ in range(5):
+            await settle()
+            held.append(len(engine.held))
+            engine.release(engine.held[-1])
+        assert (await run).output == list("abcde")
+    assert held == [2, 2, 2, 2, 1]
+
+
+async def test_each_takes_more_items_than_turns_may_wait() -> None:
+    async with runtime(ScriptedEngine({"coder": lambda _: "x"}), queue_limit=3) as mux:
+        with pytest.raises(QueueFull):
+            await mux.run(each(Coder), "abcdefgh")
+        assert (await mux.run(each(Coder, at_once=3), "abcdefgh")).output == ["x"] * 8
+        assert (await mux.run(each(Coder, at_once=3), "")).output == []
+
+
+async def test_an_error_in_each_ends_the_others_and_begins_no_more() -> None:
+    begun: list[str] = []
+
+    @pipeline
+    async def stage(ctx: Run, text: str) -> str:
+        begun.append(text)
+        if text == "b":
+            raise ValueError(text)
+        return str(await ctx.run(Coder, text))
+
+    engine = ScriptedEngine({"coder": [Answer("x", hold=True)]})
+    async with runtime(engine) as mux:
+        with pytest.raises(ValueError, match="b"):
+            await mux.run(each(stage, at_once=2), "abcd")
+        assert mux.stats().active == 0
+    assert begun == ["a", "b"]
+
+
 async def test_a_loop_goes_on_until_the_result_will_do() -> None:
     engine = ScriptedEngine({"coder": ["draft", "better", "good"]})
     async with runtime(engine) as mux:
@@ -153,6 +195,22 @@ async def test_a_branch_is_chosen_by_an_agent() -> None:
         assert (await mux.run(branch(Planner, {"code": Coder}), "x")).output == "c"
 
 
+async def test_a_branch_is_chosen_by_an_async_function() -> None:
+    async def choose(text: str) -> str:
+        await asyncio.sleep(0)
+        return text
+
+    async with runtime(ScriptedEngine({"coder": ["c"]})) as mux:
+        assert (await mux.run(branch(choose, {"code": Coder}), "code")).output == "c"
+
+
+async def test_a_choice_that_is_no_key_is_any_other() -> None:
+    async with runtime(ScriptedEngine({"coder": []})) as mux:
+        with pytest.raises(ConfigError, match=r"no stage for \['a'\]; there are: 'code'"):
+            await mux.run(branch(lambda _: ["a"], {"code": Coder}), "x")
+        assert (await mux.run(branch(lambda _: ["a"], {"code": Coder}, default=shout), "x")).output == "X"
+
+
 async def test_a_choice_without_a_stage_is_an_error_that_names_the_stages() -> None:
     async with runtime(ScriptedEngine({"coder": []})) as mux:
         with pytest.raises(ConfigError, match=r"branch: no stage for 7; there are: 'code'"):
@@ -166,6 +224,7 @@ async def test_a_choice_without_a_stage_is_an_error_that_names_the_stages() -> N
         lambda: sequence(Planner, len),
         lambda: parallel(),
         lambda: each("planner"),
+        lambda: each(Coder, at_once=0),
         lambda: loop(Coder, until=bool, max_rounds=0),
         lambda: branch(7, {"a": Coder}),
         lambda: branch(len, {}),

@@ -132,4 +132,5 @@ print([name for name in sys.modules if name.split(".")[0] in ("agentmux", "pydan
 def test_it_is_installed_as_a_package_of_its_own() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert settings["project"]["entry-points"]["pytest11"] == {"agentmux": "agentmux_pytest"}
-    assert settings["tool"]["scikit-build"]["wheel"]["packages"]["agentmux_pytest"] == PLUGIN.replace(".", "/")
+    included = settings["tool"]["scikit-build"]["wheel"]["force-include"]
+    assert included[PLUGIN.replace(".", "/")] == "${SKBUILD_PLATLIB_DIR}/agentmux_pytest"

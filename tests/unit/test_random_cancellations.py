@@ -66,6 +66,25 @@ class Keeper(Agent):
         return f"{await ctx.session.ask(text)} {await ctx.session.ask(text)}"
 
 
+class Guest(Agent):
+    """Asks in its session, and within that its host in the host's."""
+
+    model = "right"
+
+    async def run(self, ctx: Run, text: str) -> str:
+        return str(await ctx.session.ask(text))
+
+
+class Host(Guest):
+    """Asks in its session, and within that its guest in the guest's."""
+
+    model = "left"
+    tools = (Guest, nap)
+
+
+Guest.tools = (Host,)
+
+
 class Reader(Agent):
     model = "right"
 
@@ -82,8 +101,16 @@ async def careless(ctx: Run, text: str) -> str:
     return str(await ctx.run(Right, text))
 
 
-TARGETS = (Left, Right, Caller, Nested, Keeper, Reader, careless, parallel(Left, Right, Caller))
-LIMITS = (Limits(), Limits(turns=1), Limits(tokens=8), Limits(wall_s=2), Limits(queue_wait_s=1), Limits(tool_calls=1))
+TARGETS = (Left, Right, Caller, Nested, Keeper, Guest, Host, Reader, careless, parallel(Left, Right, Caller))
+LIMITS = (
+    Limits(),
+    Limits(turns=1),
+    Limits(tokens=8),
+    Limits(tokens=30),
+    Limits(wall_s=2),
+    Limits(queue_wait_s=1),
+    Limits(tool_calls=1),
+)
 
 Start = st.tuples(st.just("start"), st.sampled_from(TARGETS), st.sampled_from(LIMITS), st.sampled_from([None, "s"]))
 Step = st.one_of(
@@ -92,6 +119,7 @@ Step = st.one_of(
     st.tuples(st.just("release"), st.integers(0, 5)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("advance"), st.sampled_from([0.3, 1.0])),
+    st.tuples(st.just("end session"), st.just("s")),
 )
 ANSWERS = (
     "word",
@@ -99,6 +127,8 @@ ANSWERS = (
     json.dumps({"tool": "nap", "arguments": {"n": 3}}),
     json.dumps({"tool": "Caller", "arguments": {"prompt": "x"}}),
     None,
+    json.dumps({"tool": "Host", "arguments": {"text": "x"}}),
+    json.dumps({"tool": "Guest", "arguments": {"text": "x"}}),
 )
 ENDS = (TurnCompleted, TurnCancelled, TurnErrored)
 
@@ -156,7 +186,10 @@ class World:
                     await settle(given_[0])
                 elif kind == "advance":
                     self.clock.advance(given_[0])
+                elif kind == "end session":
+                    self.mux.end_session(given_[0])
             await self._finish(tasks)
+            self.mux.end_session("s")
             self._check()
 
     async def _finish(self, tasks: list[asyncio.Task[Any]]) -> None:
@@ -181,11 +214,24 @@ class World:
         assert set(self.turns.values()) <= {1}
         assert set(self.runs.values()) <= {1}
         assert set(self.agents.values()) <= {0}
-        sessions = {(call.model, call.session) for call in self.engine.calls if call.session}
-        assert {one for one in sessions if not str(one[1]).startswith("@")} <= set(self.engine.forgotten)
+        assert {(call.model, call.session) for call in self.engine.calls if call.session} <= set(self.engine.forgotten)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(Step, max_size=30), st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=8))
 def test_every_turn_ends_once_and_nothing_is_left(steps: list[tuple[Any, ...]], answers: list[str | None]) -> None:
     asyncio.run(World(answers).play(steps))
+
+
+CROSSWISE = st.one_of(
+    st.tuples(st.just("start"), st.sampled_from((Guest, Host)), st.just(Limits()), st.just("s")),
+    st.tuples(st.just("cancel"), st.integers(0, 2)),
+    st.tuples(st.just("release"), st.integers(0, 1)),
+    st.tuples(st.just("wait"), st.integers(1, 30)),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(CROSSWISE, max_size=12), st.lists(st.sampled_from(ANSWERS[-2:]), min_size=1, max_size=4))
+def test_nor_where_answers_ask_in_each_others_sessions(steps: list[tuple[Any, ...]], answers: list[str | None]) -> None:
+    asyncio.run(World([*answers, "word"]).play(steps))

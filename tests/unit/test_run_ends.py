@@ -128,7 +128,7 @@ async def test_a_task_left_behind_that_waits_for_room_gets_no_turn_when_the_run_
             for task in left:
                 with pytest.raises(EngineError, match="has ended"):
                     await task
-        assert len(engine.calls) == 1
+        assert all(str(call.prompt).startswith("x") for call in engine.calls)
         assert mux.stats().active == 0
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from agentmux import Agent, ConfigError, EngineError, Run, Runtime, pipeline
+from agentmux.chatting import ChatRequest
+from agentmux.messages import Message
 from agentmux.testing import Answer, Failure, ScriptedEngine, settle
 
 
@@ -44,6 +46,18 @@ async def test_a_conversation_goes_on_within_a_run() -> None:
         assert engine.forgotten == [("m", session)]  # with the run
 
 
+async def test_what_was_said_is_in_the_result_once() -> None:
+    @pipeline
+    async def chat(ctx: Run) -> None:
+        await ctx.run(Talker, "one")
+        await ctx.run(Talker, "two")
+
+    _engine, mux = runtime(["first", "second"])
+    async with mux:
+        said = (await mux.run(chat)).messages
+    assert [message.content for message in said] == ["Talk.", "one", "first", "two", "second"]
+
+
 async def test_runs_do_not_share_a_conversation_unless_it_has_a_name() -> None:
     engine, mux = runtime(["a", Answer("b", expect="Talk.\n\ntwo"), "c", Answer("d", expect="three\n\nc\n\nfour"), "e"])
     async with mux:
@@ -55,6 +69,29 @@ async def test_runs_do_not_share_a_conversation_unless_it_has_a_name() -> None:
         mux.end_session("never was")
         await mux.run(Talker, "five", session="kept")
     assert "three" not in str(engine.calls[4].prompt)
+
+
+async def test_a_session_that_ends_while_it_is_asked_keeps_no_kv_cache() -> None:
+    engine, mux = runtime(
+        [Answer("first", hold=True), Answer("chat", hold=True), Answer("second", expect="Talk.\n\ntwo")]
+    )
+    async with mux:
+        run = asyncio.create_task(mux.run(Talker, "one", session="kept"))
+        await settle()
+        mux.end_session("kept")
+        engine.release()
+        assert (await run).output == "first"
+        assert engine.forgotten[1:] == [("m", engine.calls[0].session)], "once its turn has ended"
+        talk = mux.chat(ChatRequest("m", (Message("user", "hello"),), session="kept"))
+        chat = asyncio.create_task(anext(talk))
+        await settle()
+        mux.end_session("kept")
+        engine.release()
+        await chat
+        async for _ in talk:
+            pass
+        assert engine.forgotten[3:] == [("m", engine.calls[1].session)]
+        await mux.run(Talker, "two", session="kept")
 
 
 async def test_a_question_that_fails_leaves_no_trace() -> None:

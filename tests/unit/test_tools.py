@@ -175,6 +175,16 @@ def checked(value: Annotated[int, AfterValidator(_even)]) -> int:
     return value
 
 
+async def test_an_argument_by_position_that_is_left_out_is_its_default() -> None:
+    def area(width: int = 2, height: int = 3, /) -> str:
+        """An area."""
+        return f"{width} x {height}"
+
+    made = Tool.of(area)
+    assert await made.call(made.validate('{"height": 5}')) == "2 x 5"
+    assert await made.call(made.validate("{}")) == "2 x 3"
+
+
 def test_validators_of_the_users_own_may_raise_anything() -> None:
     with pytest.raises(ModelRetry, match="KeyError: 3"):
         Tool.of(checked).validate('{"value": 3}')
