@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter
 
 from agentmux.calls import UNIFORM, AnswerPlan, Calls, Choice
+from agentmux.clock import Timer
 from agentmux.engine.base import Footprint
 from agentmux.errors import ConfigError, RequestInvalid
 from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
@@ -36,6 +37,10 @@ CHAT = "chat"
 ANY_TEXT = OutputSchema(adapter=None)
 MAX_GRAMMAR_CHARACTERS = 200_000
 """llama.cpp takes seconds to read larger ones, and everything waits for it."""
+
+
+STREAM_EVERY_S = 0.02
+"""A good ``ChatRequest.every_s`` for what is sent to somebody who reads: fifty pieces a second look like a flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,17 @@ class ChatRequest:
     priority: int = 0
     queue_wait_s: float | None = None
     """Seconds to wait for admission at most; None: the runtime's limit."""
+    every_s: float = 0.0
+    """Seconds from one delta to the next at least. Text that comes earlier is part of the next; the first does not
+    wait, nor does the end."""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):
             raise RequestInvalid("a chat needs messages, or a prompt, and not both")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise RequestInvalid(f"max_tokens={self.max_tokens} leaves no room for an answer")
+        if not self.every_s >= 0:
+            raise RequestInvalid(f"every_s={self.every_s} must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +199,7 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
             kept = _conversation(services, request.session, request.model)
             await stack.enter_async_context(kept.lock)
             spec = replace(spec, session=kept.engine_session)
-        talk = _Talk(services, plan, spec)
+        talk = _Talk(services, plan, spec, request.every_s)
         stack.push_async_callback(talk.end)
         while (event := await talk.next()) is not None:
             if isinstance(event, ChatDelta) and (reasoned := talk.reasoned()):
@@ -258,8 +268,12 @@ def _conversation(services: Services, session: str, model: str) -> Conversation:
 class _Talk:
     """A turn on its way: what the engine reports becomes what is told of the chat."""
 
-    def __init__(self, services: Services, plan: AnswerPlan, spec: TurnSpec) -> None:
+    def __init__(self, services: Services, plan: AnswerPlan, spec: TurnSpec, every_s: float) -> None:
         self._services = services
+        self._every_s = every_s
+        self._next_s = 0.0
+        self._pause: Timer | None = None
+        """Until ``_next_s``, while text waits for that."""
         self._plan = plan
         self._run = uuid.uuid4().hex
         self._events: deque[Event | None] = deque()
@@ -280,6 +294,17 @@ class _Talk:
 
     def _tell(self, event: Event | None) -> None:
         self._events.append(event)
+        if isinstance(event, TextStreamed) and self._every_s:
+            if self._pause is None and self._services.clock.now() < self._next_s:
+                self._pause = self._services.clock.call_at(self._next_s, self._end_pause)
+            if self._pause is not None:
+                return
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         self._arrived.set()
 
     def _emit(self, event: Event) -> None:
@@ -293,7 +318,7 @@ class _Talk:
     async def next(self) -> ChatStarted | ChatDelta | None:
         """What comes next; None once the turn has ended well and all was told. Raises its error."""
         while not self._ended:
-            while not self._events:
+            while not self._events or self._pause is not None:
                 self._arrived.clear()
                 await self._arrived.wait()
             event = self._events.popleft()
@@ -316,6 +341,8 @@ class _Talk:
             self._events.popleft()
             self._text += more.text
             logprobs += more.logprobs
+        if self._every_s:
+            self._next_s = self._services.clock.now() + self._every_s
         new = self._plan.shown(self._text)[len(self._given) :]
         self._given += new
         self._logprobs += len(logprobs)
@@ -355,6 +382,7 @@ class _Talk:
 
     async def end(self) -> None:
         """Whatever became of it: the turn is over, in the engine too."""
+        self._end_pause()
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})

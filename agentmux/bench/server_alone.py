@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import aclosing
 
 from agentmux.bench.server_report import Alone, Load, Measured, Question, Refusals, questions
-from agentmux.chatting import ChatAnswer, ChatDelta, ChatRequest
+from agentmux.chatting import STREAM_EVERY_S, ChatAnswer, ChatDelta, ChatRequest
 from agentmux.messages import Message
 from agentmux.models import bundled_models
 from agentmux.runtime import Runtime
@@ -62,7 +62,9 @@ async def alone(given: Load) -> Alone:
 
 async def ask(mux: Runtime, question: Question, tokens: int) -> tuple[ChatAnswer, int]:
     """An answer, and in how many pieces it came."""
-    request = ChatRequest(question.model, (Message("user", question.text),), max_tokens=tokens)
+    messages = (Message("user", question.text),)
+    # In pieces of the size that the server sends: what is compared is sending them.
+    request = ChatRequest(question.model, messages, max_tokens=tokens, every_s=STREAM_EVERY_S)
     pieces, answer = 0, None
     async with aclosing(mux.chat(request)) as events:
         async for event in events:
