@@ -284,8 +284,10 @@ class _Talk:
         self._told_reasoning = False
         self._ended = False
         self._reply: ChatAnswer
-        turn = services.turn(spec, self._run, CHAT, self._emit, 0)
-        self._task = asyncio.create_task(services.complete(turn), name=f"agentmux chat {self._run}")
+        self._turn = services.turn(spec, self._run, CHAT, self._emit, 0)
+        # Now, not when the task begins: of requests that come together, the next one sees the place as taken.
+        services.scheduler.submit(self._turn)
+        self._task = asyncio.create_task(services.complete(self._turn), name=f"agentmux chat {self._run}")
         self._task.add_done_callback(self._on_end)
 
     def _on_end(self, task: asyncio.Task[Completion]) -> None:
@@ -384,6 +386,7 @@ class _Talk:
         """Whatever became of it: the turn is over, in the engine too."""
         self._end_pause()
         if not self._task.done():
+            self._services.scheduler.cancel(self._turn)  # a task that has not begun would not do it
             self._task.cancel()
             await asyncio.wait({self._task})
         if not self._task.cancelled():

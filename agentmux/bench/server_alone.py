@@ -42,15 +42,17 @@ async def alone(given: Load) -> Alone:
                 answers.append((question, *await ask(mux, question, given.tokens)))
                 at += given.clients + 1
 
-        cpu_s, began_s = time.process_time(), time.perf_counter()
+        cpu_s, loop_s, began_s = time.process_time(), time.thread_time(), time.perf_counter()
         await asyncio.gather(*(drive(number, began_s + given.seconds) for number in range(given.clients)))
-        took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+        took_s = time.perf_counter() - began_s
+        cpu_s, loop_s = time.process_time() - cpu_s, time.thread_time() - loop_s
     measured = Measured(
         seconds=took_s,
         answers=len(answers),
         tokens=sum(answer.completion.stats.generated_tokens for _, answer, _ in answers),
         pieces=sum(pieces for _, _, pieces in answers),
         cpu_s=cpu_s,
+        loop_cpu_s=loop_s,
         client_cpu_s=0,
         cut=0,
         wrong=sum(answer.text != expected[question.key] for question, answer, _ in answers),

@@ -16,12 +16,30 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
-from agentmux.bench.machine import process_cpu_s
+from agentmux.bench.machine import main_thread_cpu_s, process_cpu_s
 from agentmux.bench.server_report import Load, Measured, Question, Refusals, questions
 
 _END = b"\r\n0\r\n\r\n"
 """Of a stream. Line ends within JSON are escaped, so it is nowhere else."""
 _RETRY_AFTER = re.compile(rb"retry-after: (\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time of a server, of its event loop's thread, and of the clients."""
+
+    server_s: float
+    loop_s: float
+    own_s: float
+
+    @classmethod
+    def now(cls, pid: int) -> Cpu:
+        """Since they began."""
+        return cls(process_cpu_s(pid), main_thread_cpu_s(pid), time.process_time())
+
+    def since(self, before: Cpu) -> Cpu:
+        """What was spent from then on."""
+        return Cpu(self.server_s - before.server_s, self.loop_s - before.loop_s, self.own_s - before.own_s)
 
 
 @dataclass(slots=True)
@@ -131,15 +149,15 @@ async def load(given: Load) -> Measured:
 
     await asyncio.gather(*(warm(connection) for connection in connections))
     replies.clear()
-    cpu_s, own_s, began_s = process_cpu_s(given.pid), time.process_time(), time.perf_counter()
+    began_s, before = time.perf_counter(), Cpu.now(given.pid)
     await asyncio.gather(
         *(drive(number, connection, began_s + given.seconds) for number, connection in enumerate(connections))
     )
     took_s = time.perf_counter() - began_s
-    cpu_s, own_s = process_cpu_s(given.pid) - cpu_s, time.process_time() - own_s
+    spent = Cpu.now(given.pid).since(before)
     for transport, _ in made:
         transport.close()
-    return measured(given, replies, took_s, cpu_s, own_s)
+    return measured(given, replies, took_s, spent)
 
 
 async def _until_answered(connection: Connection, question: Question, tokens: int, replies: list[Reply]) -> None:
@@ -153,7 +171,7 @@ async def _until_answered(connection: Connection, question: Question, tokens: in
         await asyncio.sleep(int(told[1]) * random.uniform(1, 2) if told else 1)
 
 
-def measured(given: Load, replies: list[Reply], took_s: float, cpu_s: float, own_s: float) -> Measured:
+def measured(given: Load, replies: list[Reply], took_s: float, spent: Cpu) -> Measured:
     """What the replies come to."""
     answers, tokens, pieces, wrong, cut = 0, 0, 0, 0, 0
     for reply in replies:
@@ -170,8 +188,9 @@ def measured(given: Load, replies: list[Reply], took_s: float, cpu_s: float, own
         answers=answers,
         tokens=tokens,
         pieces=pieces,
-        cpu_s=cpu_s,
-        client_cpu_s=own_s,
+        cpu_s=spent.server_s,
+        loop_cpu_s=spent.loop_s,
+        client_cpu_s=spent.own_s,
         cut=cut,
         wrong=wrong,
         errors=dict(errors),

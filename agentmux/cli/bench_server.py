@@ -56,6 +56,10 @@ def _show(report: ServerReport, output: Output) -> None:
         f"server       {one.server_tokens_per_s:.0f} tokens/s, {one.server_cpu_us_per_token:.0f} us CPU a token, "
         f"its clients {one.client_cpu_us_per_token:.0f}"
     )
+    output.line(
+        f"its loop     {one.added_cpu_us_per_token:.0f} us CPU a token more than the runtime's own, "
+        f"{one.added_cpu_share:.1%} of all that the runtime takes"
+    )
     output.line(f"ratio        {one.ratio:.3f} ({one.ratio_least:.3f}-{one.ratio_most:.3f})")
     served = [pair.server for pair in report.pairs]
     output.line(

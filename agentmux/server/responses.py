@@ -26,7 +26,7 @@ from agentmux.server.telling import answers_to, events_of
 async def responses(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ResponseBody, served.settings)
-    served.known(body.model)
+    served.expect(body.model)
     asked = await asyncio.to_thread(response_of, body, served.settings, served.declared)
     paper = _Paper(f"resp_{uuid.uuid4().hex}", int(time.time()), body)
     if not asked.stream:

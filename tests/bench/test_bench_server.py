@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentmux.bench.server import Settings, bench_server
-from agentmux.bench.server_load import Reply, measured, read
+from agentmux.bench.server_load import Cpu, Reply, measured, read
 from agentmux.bench.server_report import Load, Question, Refusals, ServerReport
 from agentmux.errors import ConfigError, EngineError
 
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_counted() -> None:
         Reply(question, 429, 0.1, b""),
         Reply(question, 503, 0.1, b""),
     ]
-    result = measured(given, replies, 2.0, 1.0, 0.5)
+    result = measured(given, replies, 2.0, Cpu(1.0, 0.25, 0.5))
     assert (result.answers, result.tokens, result.wrong, result.cut) == (2, 7, 1, 1)
     assert result.errors == {"503": 1}
     assert result.tokens_per_s == 3.5
@@ -85,9 +85,13 @@ def test_a_server_beside_the_engine_alone() -> None:
         assert one.answers >= 6
         assert one.tokens > one.answers
         assert (one.cut, one.wrong, one.errors, one.refusals.count) == (0, 0, {}, 0)
-        assert one.cpu_s > 0
+        assert one.cpu_s > one.loop_cpu_s > 0
     assert pair.server.client_cpu_s > 0
     assert report.summary.ratio == pair.ratio > 0
+    assert report.summary.added_cpu_us_per_token == pair.added_us_per_token
+    assert report.summary.added_cpu_share == pytest.approx(
+        pair.added_us_per_token * pair.alone.tokens / pair.alone.cpu_s / 1e6
+    )
     assert told
 
 
