@@ -12,10 +12,10 @@ import time
 from collections import deque
 from contextlib import aclosing
 
+from agentmux.bench.server_models import specs_of
 from agentmux.bench.server_report import Alone, Load, Measured, Question, Refusals, questions
 from agentmux.chatting import STREAM_EVERY_S, ChatAnswer, ChatDelta, ChatRequest
 from agentmux.messages import Message
-from agentmux.models import bundled_models
 from agentmux.runtime import Runtime
 
 
@@ -23,7 +23,7 @@ async def alone(given: Load) -> Alone:
     """Ask for as long as told, first each question once, uncounted."""
     asked = questions(given.models, given.questions)
     expected: dict[str, str] = {}
-    async with Runtime(models=bundled_models(), device=given.device, threads=given.threads, config=False) as mux:
+    async with _runtime(given) as mux:
         left = deque(asked)
 
         async def warm() -> None:
@@ -60,6 +60,11 @@ async def alone(given: Load) -> Alone:
         refusals=Refusals.of([]),
     )
     return Alone(measured=measured, expected=expected)
+
+
+def _runtime(given: Load) -> Runtime:
+    models = specs_of(given.models, given.files)
+    return Runtime(models=models, device=given.device, threads=given.threads, config=False)
 
 
 async def ask(mux: Runtime, question: Question, tokens: int) -> tuple[ChatAnswer, int]:

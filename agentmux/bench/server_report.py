@@ -47,6 +47,8 @@ class Load(_Value):
     port: int = 0
     pid: int = 0
     """Of the server."""
+    files: dict[str, str] = {}
+    """[model] of those that are not bundled."""
     expected: dict[str, str] = {}
     """[question's key] the engine's own answer."""
 

@@ -23,6 +23,10 @@ from agentmux.errors import ConfigError
 if TYPE_CHECKING:
     from agentmux.server import ServerSettings
 
+_TRACE_BYTES = 256 * 1024 * 1024
+"""A server runs for as long as it likes; a trace of all of it would fill the disk."""
+_LEAST_TRACE_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -33,6 +37,7 @@ class Setting:
     server: ServerSettings
     runtime: Mapping[str, Any]
     trace: Path | None
+    trace_bytes: int
 
 
 @click.command()
@@ -66,6 +71,7 @@ class Setting:
     help="Seconds that requests under way get when it is told to end.",
 )
 @TRACE
+@click.option("--trace-size", type=Size(), help="Of the trace, whose newest part is kept. Default: 256MiB.")
 def serve(
     targets: tuple[str, ...],
     host: str,
@@ -81,6 +87,7 @@ def serve(
     reuse_prefixes: int,
     drain_s: float,
     trace: Path | None,
+    trace_size: int | None,
 ) -> None:
     """Answer requests as OpenAI's interface does, at http://HOST:PORT/v1.
 
@@ -98,7 +105,10 @@ def serve(
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
     runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
-    run_to_end(_serve(Setting(found, models, settings, runtime, trace), Output()))
+    trace_bytes = _TRACE_BYTES if trace_size is None else trace_size
+    if trace_bytes < _LEAST_TRACE_BYTES:
+        raise UsageProblem(f"--trace-size {trace_bytes} is less than {_LEAST_TRACE_BYTES} bytes")
+    run_to_end(_serve(Setting(found, models, settings, runtime, trace, trace_bytes), Output()))
 
 
 def _settings_class() -> type[ServerSettings]:
@@ -124,7 +134,7 @@ async def _serve(setting: Setting, output: Output) -> None:
     from agentmux.server import Live, Traffic, application, listen, serve
 
     traffic, live, settings = Traffic(), Live(), setting.server
-    with listen(settings) as listening, tracing(setting.trace) as traced:
+    with listen(settings) as listening, tracing(setting.trace, setting.trace_bytes) as traced:
         observers = [traffic.observe, *([live.observe] if settings.live else []), *traced.observers]
         async with open_runtime(setting.models, observers=observers, **setting.runtime) as mux:
             app = application(mux, settings, traffic, setting.targets, live)
