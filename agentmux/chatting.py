@@ -39,8 +39,9 @@ MAX_GRAMMAR_CHARACTERS = 200_000
 """llama.cpp takes seconds to read larger ones, and everything waits for it."""
 
 
-STREAM_EVERY_S = 0.02
-"""A good ``ChatRequest.every_s`` for what is sent to somebody who reads: fifty pieces a second look like a flow."""
+STREAM_EVERY_S = 0.04
+"""A good ``ChatRequest.every_s`` for what is sent to somebody who reads: as many pieces a second as a film has pictures
+look like a flow."""
 
 
 @dataclass(frozen=True, slots=True)

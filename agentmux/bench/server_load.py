@@ -53,9 +53,11 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One client's, kept open from request to request."""
+    """One client's, kept open from request to request; opened again where the server has ended it meanwhile, as it
+    does when a client that was refused waits for longer than connections may be silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._parts: list[bytes] = []
         self._end = b""
         self._first_s = 0.0
@@ -82,13 +84,25 @@ class Connection(asyncio.Protocol):
         if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionError("the server closed the connection"))
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is none, or none any more."""
+        return self._transport is None or self._transport.is_closing()
+
+    async def open(self) -> asyncio.Transport:
+        """The transport of a connection that is open."""
+        if self.is_closed:
+            await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+        assert self._transport is not None
+        return self._transport
+
     async def ask(self, question: Question, tokens: int) -> Reply:
         """Send a request, and wait until all of its answer is there."""
-        assert self._transport is not None
+        transport = await self.open()
         self._parts, self._end = [], b""
         self._done = asyncio.get_running_loop().create_future()
         began_s = time.perf_counter()
-        self._transport.write(_request(question, tokens))
+        transport.write(_request(question, tokens))
         await self._done
         raw = b"".join(self._parts)
         return Reply(question, int(raw[9:12]), self._first_s - began_s, raw)
@@ -131,9 +145,9 @@ def read(raw: bytes) -> tuple[str, int, int, bool]:
 async def load(given: Load) -> Measured:
     """Ask for as long as told, first each question once, uncounted."""
     asked = questions(given.models, given.questions)
-    loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(Connection, "127.0.0.1", given.port) for _ in range(given.clients)]
-    connections = [connection for _, connection in made]
+    connections = [Connection(given.port) for _ in range(given.clients)]
+    for connection in connections:
+        await connection.open()
     replies: list[Reply] = []
     left = deque(asked)
 
@@ -155,8 +169,8 @@ async def load(given: Load) -> Measured:
     )
     took_s = time.perf_counter() - began_s
     spent = Cpu.now(given.pid).since(before)
-    for transport, _ in made:
-        transport.close()
+    for connection in connections:
+        (await connection.open()).close()
     return measured(given, replies, took_s, spent)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentmux.bench import shapes
-from agentmux.bench.random_models import PREFIX
+from agentmux.bench.shapes import PREFIX
 from agentmux.config import ModelSpec
 from agentmux.errors import ConfigError
 from agentmux.models import bundled_models
 
-CONTEXT_TOKENS = 1024
-"""Of random models: enough for any question and answer here."""
+_CONTEXT_TOKENS, _SLOTS = 1024, 4
+"""Of random models: enough for any question and answer here, and answers that share a step."""
 
 
 def check_models(models: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def specs_of(names: Sequence[str], files: Mapping[str, str]) -> dict[str, ModelS
     """[name] what a runtime is told: the file that was written, else the bundled model."""
     bundled = bundled_models()
     return {
-        name: ModelSpec(files[name], context_tokens=CONTEXT_TOKENS) if name in files else bundled[name]
+        name: ModelSpec(files[name], slots=_SLOTS, context_tokens=_CONTEXT_TOKENS) if name in files else bundled[name]
         for name in names
     }
 
@@ -63,6 +63,7 @@ def configuration(names: Sequence[str], files: Mapping[str, str]) -> str:
     specs = specs_of(names, files)
     return "".join(
         f"[models.{json.dumps(name)}]\npath = {json.dumps(str(spec.path))}\ncontext_tokens = {spec.context_tokens}\n"
+        f"slots = {spec.slots}\n"
         f"system_messages = {json.dumps(spec.system_messages)}\n"
         for name, spec in specs.items()
     )

@@ -18,6 +18,8 @@ from agentmux.errors import ConfigError
 
 _BLOCK_WEIGHTS, _BLOCK_BYTES = 32, 18
 _ALIGNMENT = 32
+PREFIX = "random:"
+"""Before a shape's name, where a model can be named."""
 
 
 @dataclass(frozen=True, slots=True)
