@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter
 
 from agentmux.calls import UNIFORM, AnswerPlan, Calls, Choice
+from agentmux.clock import Timer
 from agentmux.engine.base import Footprint
 from agentmux.errors import ConfigError, RequestInvalid
 from agentmux.gbnf import UnsupportedSchema, schema_to_gbnf
@@ -37,6 +38,11 @@ CHAT = "chat"
 ANY_TEXT = OutputSchema(adapter=None)
 MAX_GRAMMAR_CHARACTERS = 200_000
 """llama.cpp takes seconds to read larger ones, and everything waits for it."""
+
+
+STREAM_EVERY_S = 0.04
+"""A good ``ChatRequest.every_s`` for what is sent to somebody who reads: as many pieces a second as a film has pictures
+look like a flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,17 @@ class ChatRequest:
     priority: int = 0
     queue_wait_s: float | None = None
     """Seconds to wait for admission at most; None: the runtime's limit."""
+    every_s: float = 0.0
+    """Seconds from one delta to the next at least. Text that comes earlier is part of the next; the first does not
+    wait, nor does the end."""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.prompt is not None):
             raise RequestInvalid("a chat needs messages, or a prompt, and not both")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise RequestInvalid(f"max_tokens={self.max_tokens} leaves no room for an answer")
+        if not self.every_s >= 0:
+            raise RequestInvalid(f"every_s={self.every_s} must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +202,7 @@ async def converse(services: Services, request: ChatRequest) -> AsyncGenerator[C
             stack.callback(_forget_if_ended, services, kept)
             await stack.enter_async_context(kept.asking(CHAT))
             spec = replace(spec, session=kept.engine_session)
-        talk = _Talk(services, plan, spec)
+        talk = _Talk(services, plan, spec, request.every_s)
         stack.push_async_callback(talk.end)
         while (event := await talk.next()) is not None:
             if isinstance(event, ChatDelta) and (reasoned := talk.reasoned()):
@@ -258,8 +269,12 @@ def _forget_if_ended(services: Services, kept: Conversation) -> None:
 class _Talk:
     """A turn on its way: what the engine reports becomes what is told of the chat."""
 
-    def __init__(self, services: Services, plan: AnswerPlan, spec: TurnSpec) -> None:
+    def __init__(self, services: Services, plan: AnswerPlan, spec: TurnSpec, every_s: float) -> None:
         self._services = services
+        self._every_s = every_s
+        self._next_s = 0.0
+        self._pause: Timer | None = None
+        """Until ``_next_s``, while text waits for that."""
         self._plan = plan
         self._run = uuid.uuid4().hex
         self._events: deque[Event | None] = deque()
@@ -270,8 +285,10 @@ class _Talk:
         self._told_reasoning = False
         self._ended = False
         self._reply: ChatAnswer
-        turn = services.turn(spec, self._run, CHAT, self._emit, 0)
-        self._task = asyncio.create_task(services.complete(turn), name=f"agentmux chat {self._run}")
+        self._turn = services.turn(spec, self._run, CHAT, self._emit, 0)
+        # Now, not when the task begins: of requests that come together, the next one sees the place as taken.
+        services.scheduler.submit(self._turn)
+        self._task = asyncio.create_task(services.complete(self._turn), name=f"agentmux chat {self._run}")
         self._task.add_done_callback(self._on_end)
 
     def _on_end(self, task: asyncio.Task[Completion]) -> None:
@@ -280,6 +297,17 @@ class _Talk:
 
     def _tell(self, event: Event | None) -> None:
         self._events.append(event)
+        if isinstance(event, TextStreamed) and self._every_s:
+            if self._pause is None and self._services.clock.now() < self._next_s:
+                self._pause = self._services.clock.call_at(self._next_s, self._end_pause)
+            if self._pause is not None:
+                return
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         self._arrived.set()
 
     def _emit(self, event: Event) -> None:
@@ -293,7 +321,7 @@ class _Talk:
     async def next(self) -> ChatStarted | ChatDelta | None:
         """What comes next; None once the turn has ended well and all was told. Raises its error."""
         while not self._ended:
-            while not self._events:
+            while not self._events or self._pause is not None:
                 self._arrived.clear()
                 await self._arrived.wait()
             event = self._events.popleft()
@@ -316,6 +344,8 @@ class _Talk:
             self._events.popleft()
             self._text += more.text
             logprobs += more.logprobs
+        if self._every_s:
+            self._next_s = self._services.clock.now() + self._every_s
         new = self._plan.shown(self._text)[len(self._given) :]
         self._given += new
         self._logprobs += len(logprobs)
@@ -355,7 +385,9 @@ class _Talk:
 
     async def end(self) -> None:
         """Whatever became of it: the turn is over, in the engine too."""
+        self._end_pause()
         if not self._task.done():
+            self._services.scheduler.cancel(self._turn)  # a task that has not begun would not do it
             self._task.cancel()
             await asyncio.wait({self._task})
         if not self._task.cancelled():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from agentmux.clock import within
+from agentmux.clock import LoopClock, within
 from agentmux.context import abandon
 from agentmux.durable import DurableRuns
 from agentmux.engine.base import (
@@ -24,6 +24,7 @@ from agentmux.errors import AgentmuxError, EngineError, from_code
 from agentmux.loading import LoadedModels
 from agentmux.log import get_logger
 from agentmux.messages import Completion, TurnNumbers
+from agentmux.pump import Pump
 from agentmux.run import RunState, Services
 from agentmux.threads import finished, in_thread
 from agentmux.turn import Turn
@@ -36,7 +37,12 @@ class Core:
     """What exists only between ``__aenter__`` and ``__aexit__``."""
 
     def __init__(
-        self, engine: Engine, services: Services, models: LoadedModels, durable: DurableRuns | None = None
+        self,
+        engine: Engine,
+        services: Services,
+        models: LoadedModels,
+        durable: DurableRuns | None,
+        gather_s: float,
     ) -> None:
         self.engine = engine
         self.models = models
@@ -46,26 +52,20 @@ class Core:
         self.runs: dict[asyncio.Task[None], RunState] = {}
         self.draining = False
         self.log = get_logger("agentmux.runtime")
-        self._loop = asyncio.get_running_loop()
-        self._fd: int | None = engine.fileno()
-        self._loop.add_reader(self._fd, self._on_readable)
+        self._pump = Pump(engine, LoopClock(), self._deliver, self._on_lost_engine, gather_s)
         self._scheduling = asyncio.create_task(self.scheduler.run(), name="agentmux scheduler")
         self._scheduling.add_done_callback(self._on_scheduler_end)
 
-    def _on_readable(self) -> None:
+    def _on_lost_engine(self, error: Exception) -> None:
+        self._fail(f"the engine failed: {error}", error)
+
+    def _deliver(self, event: EngineEvent) -> None:
         try:
-            events = self.engine.poll()
-        # An engine that cannot say what happened is lost, and everything that waits for it must be told.
+            self._dispatch(event)
+        # One event that cannot be dealt with must not take the others of its batch with it, nor leave its turn
+        # without an end.
         except Exception as error:
-            self._fail(f"the engine failed: {error}", error)
-            return
-        for event in events:
-            try:
-                self._dispatch(event)
-            # One event that cannot be dealt with must not take the others of its batch with it, nor leave its turn
-            # without an end.
-            except Exception as error:
-                self._lose(event, error)
+            self._lose(event, error)
 
     def _lose(self, event: EngineEvent, error: Exception) -> None:
         self.log.error("an event could not be dealt with", kind=type(event).__name__, error=repr(error))
@@ -83,7 +83,7 @@ class Core:
 
     def _fail(self, message: str, cause: BaseException) -> None:
         self.log.error("runtime failed", error=message)
-        self._remove_reader()
+        self._pump.close()
         error = EngineError(message)
         error.__cause__ = cause
         self.scheduler.close(error)
@@ -108,11 +108,6 @@ class Core:
             self.scheduler.parked_by_engine(turn)
         else:
             assert isinstance(event, TurnStarted | TurnResumed)
-
-    def _remove_reader(self) -> None:
-        if self._fd is not None:
-            self._loop.remove_reader(self._fd)
-            self._fd = None
 
     def forget(self, task: asyncio.Task[None]) -> None:
         """A run's task has ended."""
@@ -148,7 +143,7 @@ class Core:
             why = EngineError("the runtime was closed while the run was under way")
             await asyncio.gather(*(self.stop_run(task, why) for task in list(self.runs)))
         finally:
-            self._remove_reader()
+            self._pump.close()
             try:
                 await self._close_engine()
             finally:

@@ -21,6 +21,7 @@ from agentmux.loading import LoadedModels
 from agentmux.messages import Event
 from agentmux.models import known, resolve, resolve_all
 from agentmux.paths import journal_path
+from agentmux.pump import GATHER_S
 from agentmux.run import Approve, Services
 from agentmux.scheduler import Policy, Scheduler
 from agentmux.threads import in_thread
@@ -140,4 +141,5 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         observers=observers,
         approve=parts.approve,
     )
-    return Core(engine, services, models, durable)
+    # The turns of an engine that was handed in may take no time at all, as in tests: there is nothing to gather.
+    return Core(engine, services, models, durable, gather_s=GATHER_S if native else 0.0)

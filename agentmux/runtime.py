@@ -314,6 +314,11 @@ class Runtime:
             request = replace(request, queue_wait_s=self._config.limits.queue_wait_s)
         return converse(self._opened().services, request)
 
+    def check(self, model: str) -> None:
+        """Raises what a turn of this model would be refused with at this moment: QueueFull where too many wait,
+        ModelNotFound, NeverFits, EngineError. A look only, before anything is done for the turn; it takes no place."""
+        self._opened().scheduler.check(model)
+
     async def vocabulary(self, model: str) -> Sequence[bytes]:
         """[token id] its bytes, special tokens too; read from the model's file when first asked. ModelNotFound."""
         return await self._opened().models.vocabulary(model)

@@ -32,6 +32,7 @@ from agentmux.models import known
 from agentmux.policy import Decision, Policy, Snapshot, Waiting, plan, residents_after
 from agentmux.policy.accounts import Accounts, ServiceTimes
 from agentmux.policy.held import Held, HeldTurns, request_of
+from agentmux.policy.link import LinkSpeed
 from agentmux.policy.lookahead import LookAhead
 from agentmux.policy.queues import Backlog, Queued
 from agentmux.turn import Turn
@@ -39,9 +40,6 @@ from agentmux.turn import Turn
 __all__ = ["Decide", "Policy", "Scheduler"]
 
 Decide: TypeAlias = Callable[[Snapshot, float, Policy], Decision]
-
-_SPEED_AGE_S = 1.0
-"""Seconds for which the engine's figure of the link's speed is used before it is asked again."""
 
 
 class Scheduler:
@@ -74,12 +72,12 @@ class Scheduler:
         self._residents: dict[str, float] = {}
         self._claimant: str | None = None
         self._passed = False
-        self._speed = 0.0
-        self._speed_asked_s: float | None = None
+        self._link = LinkSpeed(engine)
         self._slice_s: float | None = None  # when turns are to be parked if nothing else happens
         self._submitted = 0
         self._admitted = 0
         self._considered = 0  # the last submission that a plan has seen
+        self._is_due = True  # something has happened since the last step
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._draining = False
@@ -111,12 +109,13 @@ class Scheduler:
         return held.turn if held else None
 
     async def complete(self, turn: Turn, grace_s: float = 5.0) -> None:
-        """Submit ``turn`` and return once it has ended, whichever way.
+        """Submit ``turn``, unless it was, and return once it has ended, whichever way.
 
         Cancelled, it cancels the turn and waits for its end for at most ``grace_s`` seconds; a turn that takes longer
         keeps its slot until the engine lets go of it.
         """
-        self.submit(turn)
+        if turn.state == "new":
+            self.submit(turn)
         try:
             await turn.ended.wait()
         except asyncio.CancelledError:
@@ -129,11 +128,7 @@ class Scheduler:
         (its ``numbers`` say in ``retry_after_s`` when to try again; 0: unknown) or EngineError (closed, draining) as
         its error."""
         try:
-            if self._closed:
-                raise EngineError(str(self._closed_by or "the runtime is closed"))
-            if self._draining:
-                raise EngineError("the runtime is being closed: it finishes what it has, and takes no new turns")
-            position, reason = self._place(turn)
+            position, reason = self._place(turn.spec.model, turn.spec.prompt_tokens)
         except AgentmuxError as error:
             self.end(turn, error)
             return
@@ -145,13 +140,21 @@ class Scheduler:
         entry = Queued(turn.id, self._submitted, now_s, spec.priority, account, turn)
         self._backlog.add(spec.model, entry, None if spec.queue_wait_s is None else now_s + spec.queue_wait_s)
         turn.queue(now_s, position, reason)
-        self._wake.set()
+        self._wake_up()
 
-    def _place(self, turn: Turn) -> tuple[int, str]:
+    def check(self, model: str) -> None:
+        """Raises what a turn of this model would be refused with if it were submitted now. Takes no place."""
+        self._place(model, None)
+
+    def _place(self, model: str, prompt_tokens: int | None) -> tuple[int, str]:
         """Position and reason to wait of a turn that is about to be queued. Raises why it may not be."""
-        request = Request(known(turn.spec.model, self._ledger.models), turn.spec.prompt_tokens)
+        if self._closed:
+            raise EngineError(str(self._closed_by or "the runtime is closed"))
+        if self._draining:
+            raise EngineError("the runtime is being closed: it finishes what it has, and takes no new turns")
+        request = Request(known(model, self._ledger.models), prompt_tokens)
         verdict = self._verdict(request)
-        if isinstance(verdict, Refuse) and self.queued:
+        if isinstance(verdict, Refuse) and self.queued and self._is_due:
             # What came before in this same step of the loop may only look as if it had to wait.
             self.step()
             verdict = self._verdict(request)
@@ -192,7 +195,7 @@ class Scheduler:
         self.ends[turn.state] += 1
         if held := self._held.pop(turn.id):
             self._let_go(held, outcome)
-        self._wake.set()
+        self._wake_up()
 
     def _let_go(self, held: Held, outcome: Completion | Exception | None) -> None:
         turn, model, tokens = held.turn, held.turn.spec.model, None
@@ -216,7 +219,7 @@ class Scheduler:
         self._held.park(held)
         self.parks += 1
         turn.park(self._clock.now())
-        self._wake.set()
+        self._wake_up()
 
     def retire(self, model: str) -> None:
         """A model is about to be unloaded: its turns that wait end with ModelNotFound, those in the engine as
@@ -236,7 +239,7 @@ class Scheduler:
     async def drain(self) -> None:
         """Refuse new turns from now on, and return once all have ended. ``run`` must be running."""
         self._draining = True
-        self._wake.set()
+        self._wake_up()
         while self._held or self.queued:
             self._idle.clear()
             await self._idle.wait()
@@ -250,7 +253,7 @@ class Scheduler:
         waiting = [entry.what for model in list(self._backlog.models) for entry in self._backlog.of(model)]
         for turn in [*waiting, *(held.turn for held in self._held)]:
             self.end(turn, None if error is None else again(error))
-        self._wake.set()
+        self._wake_up()
         self._idle.set()
 
     async def run(self) -> None:
@@ -261,12 +264,16 @@ class Scheduler:
             if not self._held and not self._backlog:
                 self._idle.set()
             wake_s = self.wake_s
-            timer = None if wake_s is None else self._clock.call_at(wake_s, self._wake.set)
+            timer = None if wake_s is None else self._clock.call_at(wake_s, self._wake_up)
             try:
                 await self._wake.wait()
             finally:
                 if timer:
                     timer.cancel()
+
+    def _wake_up(self) -> None:
+        self._is_due = True
+        self._wake.set()
 
     @property
     def wake_s(self) -> float | None:
@@ -276,6 +283,7 @@ class Scheduler:
 
     def step(self) -> None:
         """Do what is due, as ``run`` does it; then give up on what has waited too long (which wakes ``run`` again)."""
+        self._is_due = False
         if not self._backlog and not self._held.parked:
             self._claimant = self._slice_s = None
             self._prefetch(None)
@@ -320,18 +328,11 @@ class Scheduler:
             waiting,
             self._residents,
             self._held.running(),
-            self._upload_speed(now_s) if waiting else 0.0,
+            self._link.bytes_per_s(now_s) if waiting else 0.0,
             self._claimant,
             self._passed,
             self._ahead.hint,
         )
-
-    def _upload_speed(self, now_s: float) -> float:
-        if self._speed_asked_s is None or now_s - self._speed_asked_s >= _SPEED_AGE_S:
-            self._speed_asked_s = now_s
-            with suppress(AgentmuxError):  # a closed engine uploads nothing; its turns are about to end
-                self._speed = self._engine.stats().upload_bytes_per_s
-        return self._speed
 
     def _start(self, turn: int, now_s: float) -> None:
         """Hand a queued turn to the engine, or let a parked one go on."""

@@ -65,7 +65,16 @@ def usable_cores() -> int:
 
 def process_cpu_s(pid: int) -> float:
     """CPU time that a process has had, all its threads. Raises OSError where there is no /proc, or no such process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _cpu_s(Path(f"/proc/{pid}/stat"))
+
+
+def main_thread_cpu_s(pid: int) -> float:
+    """CPU time that a process's first thread has had. Raises OSError as ``process_cpu_s`` does."""
+    return _cpu_s(Path(f"/proc/{pid}/task/{pid}/stat"))
+
+
+def _cpu_s(stat: Path) -> float:
+    fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

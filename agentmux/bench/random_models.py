@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 import llama_cpp  # before _native: see agentmux.engine.native
 
+from agentmux.bench.shapes import PREFIX as PREFIX
 from agentmux.engine import _native
 from agentmux.errors import EngineError, ModelNotFound
 
-PREFIX = "random:"
 _SEED = 1
 
 

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from agentmux.bench.machine import this_machine
+from agentmux.bench.server_models import check_models, configuration, names_of, write_models
 from agentmux.bench.server_report import Alone, Load, Measured, Pair, ServerReport, Summary
 from agentmux.errors import ConfigError, EngineError
-from agentmux.models import bundled_models
 
 _PACKAGES = ("agentmux", "llama-cpp-python", "starlette", "uvicorn", "h11")
 
@@ -28,6 +29,7 @@ class Settings:
     """What is measured. Raises ConfigError for values that cannot be meant."""
 
     models: tuple[str, ...] = ("planner", "coder", "critic")
+    """Bundled ones, or ``random:SHAPE``."""
     clients: int = 64
     seconds: float = 20.0
     """Of each measurement."""
@@ -43,16 +45,13 @@ class Settings:
         for name in ("clients", "seconds", "tokens", "questions", "repetitions", "threads"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be more than 0")
-        if unknown := [name for name in self.models if name not in bundled_models()]:
-            raise ConfigError(f"{unknown[0]} is no bundled model; there are: {', '.join(bundled_models())}")
-        if not self.models:
-            raise ConfigError("there must be a model")
+        check_models(self.models)
 
     @property
     def load(self) -> Load:
         """What each process is to do."""
         return Load(
-            models=self.models,
+            models=names_of(self.models),
             clients=self.clients,
             seconds=self.seconds,
             tokens=self.tokens,
@@ -67,21 +66,9 @@ def bench_server(
 ) -> ServerReport:
     """Measure, with ``tell`` told of the progress. Raises EngineError if one of the processes fails."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
-    given = settings.load
-    tell("the engine's own answers")
-    expected = _alone(given.model_copy(update={"seconds": 0.001})).expected
-    given = given.model_copy(update={"expected": expected})
-    pairs: list[Pair] = []
-    for repetition in range(settings.repetitions):
-        tell(f"repetition {repetition + 1} of {settings.repetitions}")
-        # In turn: what the machine does beside, and its warmth, are no contender's advantage.
-        server_first = repetition % 2 == 1
-        served = _served(given, settings.clients) if server_first else None
-        own = _alone(given).measured
-        pairs.append(Pair(alone=own, server=served or _served(given, settings.clients), server_first=server_first))
-    tell("refusals")
-    limit = max(1, settings.clients // 4)
-    refused = _served(given, limit)
+    with tempfile.TemporaryDirectory() as folder:
+        given = settings.load.model_copy(update={"files": write_models(settings.models, Path(folder))})
+        pairs, refused = _measured(settings, given, tell)
     return ServerReport(
         command=("agentmux", *command),
         began=began,
@@ -96,8 +83,29 @@ def bench_server(
         pairs=tuple(pairs),
         summary=Summary.of(pairs),
         refused=refused if refused.refusals.count else None,
-        refused_queue_limit=limit,
+        refused_queue_limit=_short_queue(settings),
     )
+
+
+def _short_queue(settings: Settings) -> int:
+    """Turns that may wait where clients are to be refused."""
+    return max(1, settings.clients // 4)
+
+
+def _measured(settings: Settings, given: Load, tell: Callable[[str], None]) -> tuple[list[Pair], Measured]:
+    tell("the engine's own answers")
+    expected = _alone(given.model_copy(update={"seconds": 0.001})).expected
+    given = given.model_copy(update={"expected": expected})
+    pairs: list[Pair] = []
+    for repetition in range(settings.repetitions):
+        tell(f"repetition {repetition + 1} of {settings.repetitions}")
+        # In turn: what the machine does beside, and its warmth, are no contender's advantage.
+        server_first = repetition % 2 == 1
+        served = _served(given, settings.clients) if server_first else None
+        own = _alone(given).measured
+        pairs.append(Pair(alone=own, server=served or _served(given, settings.clients), server_first=server_first))
+    tell("refusals")
+    return pairs, _served(given, _short_queue(settings))
 
 
 def _alone(given: Load) -> Alone:
@@ -125,9 +133,16 @@ def _server(given: Load, queue_limit: int) -> Iterator[tuple[int, int]]:
     options = ["--port", "0", "--threads", str(given.threads), "--device", given.device]
     code = "from agentmux.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve", *options, "--queue-limit", str(queue_limit)]
-    # In a folder without a configuration: the bundled models, and nothing of the user's.
+    # In a folder of its own, with a configuration that names the models: nothing of the user's.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "agentmux.toml").write_text(configuration(given.models, given.files), encoding="utf-8")
+        with _running(command, folder) as (pid, port):
+            yield pid, port
+
+
+@contextmanager
+def _running(command: Sequence[str], folder: str) -> Iterator[tuple[int, int]]:
     with (
-        tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder) as process,
     ):
         try:

@@ -16,12 +16,30 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
-from agentmux.bench.machine import process_cpu_s
+from agentmux.bench.machine import main_thread_cpu_s, process_cpu_s
 from agentmux.bench.server_report import Load, Measured, Question, Refusals, questions
 
 _END = b"\r\n0\r\n\r\n"
 """Of a stream. Line ends within JSON are escaped, so it is nowhere else."""
 _RETRY_AFTER = re.compile(rb"retry-after: (\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time of a server, of its event loop's thread, and of the clients."""
+
+    server_s: float
+    loop_s: float
+    own_s: float
+
+    @classmethod
+    def now(cls, pid: int) -> Cpu:
+        """Since they began."""
+        return cls(process_cpu_s(pid), main_thread_cpu_s(pid), time.process_time())
+
+    def since(self, before: Cpu) -> Cpu:
+        """What was spent from then on."""
+        return Cpu(self.server_s - before.server_s, self.loop_s - before.loop_s, self.own_s - before.own_s)
 
 
 @dataclass(slots=True)
@@ -35,9 +53,11 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One client's, kept open from request to request."""
+    """One client's, kept open from request to request; opened again where the server has ended it meanwhile, as it
+    does when a client that was refused waits for longer than connections may be silent."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._parts: list[bytes] = []
         self._end = b""
         self._first_s = 0.0
@@ -64,13 +84,25 @@ class Connection(asyncio.Protocol):
         if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionError("the server closed the connection"))
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is none, or none any more."""
+        return self._transport is None or self._transport.is_closing()
+
+    async def open(self) -> asyncio.Transport:
+        """The transport of a connection that is open."""
+        if self.is_closed:
+            await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+        assert self._transport is not None
+        return self._transport
+
     async def ask(self, question: Question, tokens: int) -> Reply:
         """Send a request, and wait until all of its answer is there."""
-        assert self._transport is not None
+        transport = await self.open()
         self._parts, self._end = [], b""
         self._done = asyncio.get_running_loop().create_future()
         began_s = time.perf_counter()
-        self._transport.write(_request(question, tokens))
+        transport.write(_request(question, tokens))
         await self._done
         raw = b"".join(self._parts)
         return Reply(question, int(raw[9:12]), self._first_s - began_s, raw)
@@ -113,9 +145,9 @@ def read(raw: bytes) -> tuple[str, int, int, bool]:
 async def load(given: Load) -> Measured:
     """Ask for as long as told, first each question once, uncounted."""
     asked = questions(given.models, given.questions)
-    loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(Connection, "127.0.0.1", given.port) for _ in range(given.clients)]
-    connections = [connection for _, connection in made]
+    connections = [Connection(given.port) for _ in range(given.clients)]
+    for connection in connections:
+        await connection.open()
     replies: list[Reply] = []
     left = deque(asked)
 
@@ -131,15 +163,15 @@ async def load(given: Load) -> Measured:
 
     await asyncio.gather(*(warm(connection) for connection in connections))
     replies.clear()
-    cpu_s, own_s, began_s = process_cpu_s(given.pid), time.process_time(), time.perf_counter()
+    began_s, before = time.perf_counter(), Cpu.now(given.pid)
     await asyncio.gather(
         *(drive(number, connection, began_s + given.seconds) for number, connection in enumerate(connections))
     )
     took_s = time.perf_counter() - began_s
-    cpu_s, own_s = process_cpu_s(given.pid) - cpu_s, time.process_time() - own_s
-    for transport, _ in made:
-        transport.close()
-    return measured(given, replies, took_s, cpu_s, own_s)
+    spent = Cpu.now(given.pid).since(before)
+    for connection in connections:
+        (await connection.open()).close()
+    return measured(given, replies, took_s, spent)
 
 
 async def _until_answered(connection: Connection, question: Question, tokens: int, replies: list[Reply]) -> None:
@@ -153,7 +185,7 @@ async def _until_answered(connection: Connection, question: Question, tokens: in
         await asyncio.sleep(int(told[1]) * random.uniform(1, 2) if told else 1)
 
 
-def measured(given: Load, replies: list[Reply], took_s: float, cpu_s: float, own_s: float) -> Measured:
+def measured(given: Load, replies: list[Reply], took_s: float, spent: Cpu) -> Measured:
     """What the replies come to."""
     answers, tokens, pieces, wrong, cut = 0, 0, 0, 0, 0
     for reply in replies:
@@ -170,8 +202,9 @@ def measured(given: Load, replies: list[Reply], took_s: float, cpu_s: float, own
         answers=answers,
         tokens=tokens,
         pieces=pieces,
-        cpu_s=cpu_s,
-        client_cpu_s=own_s,
+        cpu_s=spent.server_s,
+        loop_cpu_s=spent.loop_s,
+        client_cpu_s=spent.own_s,
         cut=cut,
         wrong=wrong,
         errors=dict(errors),

@@ -47,6 +47,8 @@ class Load(_Value):
     port: int = 0
     pid: int = 0
     """Of the server."""
+    files: dict[str, str] = {}
+    """[model] of those that are not bundled."""
     expected: dict[str, str] = {}
     """[question's key] the engine's own answer."""
 
@@ -80,6 +82,7 @@ class Measured(_Value):
     tokens: int = Field(description="generated")
     pieces: int = Field(description="in which the answers' texts came")
     cpu_s: float = Field(description="CPU time of the process with the engine, all threads")
+    loop_cpu_s: float = Field(default=0, description="of this, the thread with the event loop; 0: was not measured")
     client_cpu_s: float = Field(description="CPU time of the clients' process; 0 where there is none")
     cut: int = Field(description="streams without their end")
     wrong: int = Field(description="answers other than the engine's own")
@@ -90,6 +93,10 @@ class Measured(_Value):
     def tokens_per_s(self) -> float:
         """Of all clients together."""
         return self.tokens / self.seconds
+
+    def us_per_token(self, cpu_s: float) -> float:
+        """Microseconds of this CPU time."""
+        return 1e6 * cpu_s / self.tokens
 
 
 class Alone(_Value):
@@ -111,6 +118,16 @@ class Pair(_Value):
         """The server's throughput over the engine's; 1 is as fast."""
         return self.server.tokens_per_s / self.alone.tokens_per_s
 
+    @property
+    def added_us_per_token(self) -> float:
+        """What the server's event loop computes more than that of the runtime alone."""
+        return self.server.us_per_token(self.server.loop_cpu_s) - self.alone.us_per_token(self.alone.loop_cpu_s)
+
+    @property
+    def added_share(self) -> float:
+        """The same as a share of all CPU time that the runtime takes alone."""
+        return self.added_us_per_token / self.alone.us_per_token(self.alone.cpu_s)
+
 
 class Summary(_Value):
     """Medians over the repetitions."""
@@ -124,6 +141,10 @@ class Summary(_Value):
     server_cpu_us_per_token: float
     client_cpu_us_per_token: float
     tokens_per_piece: float
+    added_cpu_us_per_token: float = Field(
+        default=0, description="CPU time of the server's event loop less that of the runtime alone"
+    )
+    added_cpu_share: float = Field(default=0, description="the same over all CPU time of the runtime alone")
 
     @classmethod
     def of(cls, pairs: Sequence[Pair]) -> Self:
@@ -135,10 +156,12 @@ class Summary(_Value):
             ratio=median(ratios),
             ratio_least=min(ratios),
             ratio_most=max(ratios),
-            alone_cpu_us_per_token=median(1e6 * pair.alone.cpu_s / pair.alone.tokens for pair in pairs),
-            server_cpu_us_per_token=median(1e6 * pair.server.cpu_s / pair.server.tokens for pair in pairs),
-            client_cpu_us_per_token=median(1e6 * pair.server.client_cpu_s / pair.server.tokens for pair in pairs),
+            alone_cpu_us_per_token=median(pair.alone.us_per_token(pair.alone.cpu_s) for pair in pairs),
+            server_cpu_us_per_token=median(pair.server.us_per_token(pair.server.cpu_s) for pair in pairs),
+            client_cpu_us_per_token=median(pair.server.us_per_token(pair.server.client_cpu_s) for pair in pairs),
             tokens_per_piece=median(pair.server.tokens / max(1, pair.server.pieces) for pair in pairs),
+            added_cpu_us_per_token=median(pair.added_us_per_token for pair in pairs),
+            added_cpu_share=median(pair.added_share for pair in pairs),
         )
 
 

@@ -18,6 +18,8 @@ from agentmux.errors import ConfigError
 
 _BLOCK_WEIGHTS, _BLOCK_BYTES = 32, 18
 _ALIGNMENT = 32
+PREFIX = "random:"
+"""Before a shape's name, where a model can be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class ModelShape:
 
 SHAPES = MappingProxyType(
     {
+        "smollm2-135m": ModelShape("llama", 30, 576, 1536, 9, 3, 64, 49152, context=8192, rope_base=1e5, tied=True),
         "llama3-1b": ModelShape("llama", 16, 2048, 8192, 32, 8, 64, 128256, tied=True),
         "llama3-3b": ModelShape("llama", 28, 3072, 8192, 24, 8, 128, 128256, tied=True),
         "llama3-8b": ModelShape("llama", 32, 4096, 14336, 32, 8, 128, 128256),

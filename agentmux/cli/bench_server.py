@@ -21,7 +21,7 @@ _COUNT = click.IntRange(min=1)
 @click.command()
 @click.option("--json", "target", metavar="FILE", help="Write the JSON document there; - prints it, and nothing else.")
 @click.option("--clients", type=_COUNT, default=64, show_default=True, help="At the same time, all of them streaming.")
-@click.option("--models", default="planner,coder,critic", show_default=True, help="Bundled models that are asked.")
+@click.option("--models", default="planner,coder,critic", show_default=True, help="Bundled models, or random:SHAPE.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True, help="Of each measurement.")
 @click.option("--tokens", type=_COUNT, default=256, show_default=True, help="Of an answer at most.")
 @click.option("--questions", type=_COUNT, default=16, show_default=True, help="Different ones, to each model.")
@@ -34,6 +34,9 @@ def server(target: str | None, models: str, debug: bool, **options: Any) -> None
     Server, clients and the runtime alone have a process each; the two contenders run one after another, in turn. Each
     answer is compared with the engine's own to the same prompt. Last comes a server whose queue is too short for the
     clients, which says how soon a refusal is there. The clients take cores too: give the machine nothing else to do.
+
+    random:SHAPE, such as random:smollm2-135m, is a model of random weights in the shape of a real one; named several
+    times, it is as many models.
     """
     with loading_native():
         try:
@@ -55,6 +58,10 @@ def _show(report: ServerReport, output: Output) -> None:
     output.line(
         f"server       {one.server_tokens_per_s:.0f} tokens/s, {one.server_cpu_us_per_token:.0f} us CPU a token, "
         f"its clients {one.client_cpu_us_per_token:.0f}"
+    )
+    output.line(
+        f"its loop     {one.added_cpu_us_per_token:.0f} us CPU a token more than the runtime's own, "
+        f"{one.added_cpu_share:.1%} of all that the runtime takes"
     )
     output.line(f"ratio        {one.ratio:.3f} ({one.ratio_least:.3f}-{one.ratio_most:.3f})")
     served = [pair.server for pair in report.pairs]

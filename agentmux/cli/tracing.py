@@ -31,8 +31,10 @@ class Traced:
 
 
 @contextmanager
-def tracing(path: Path | None) -> Iterator[Traced]:
+def tracing(path: Path | None, most_bytes: int | None = None) -> Iterator[Traced]:
     """A trace to this file while the block runs; None: none. Must be entered on the event loop.
+
+    ``most_bytes``: about as much of it is kept, the newest; None: all of it.
 
     Raises ConfigError where the file cannot be made, and AgentmuxError at the end if not all could be written.
     """
@@ -41,7 +43,7 @@ def tracing(path: Path | None) -> Iterator[Traced]:
         return
     from agentmux.tracing import Trace, TraceFile
 
-    with TraceFile(path) as file:
+    with TraceFile(path, most_bytes=most_bytes) as file:
         trace = Trace(file, LoopClock())
         try:
             yield Traced((trace.observe,), trace.sampling)

@@ -20,6 +20,8 @@ from agentmux.tools import Tool
 _SEEDS = 2**32 - 1
 _DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0)
 """OpenAI's where it has some, else agentmux's."""
+_WHOLE_S = 3600.0
+"""Between pieces of an answer's text that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ def _asked(body: Sampled, turns: Sequence[ChatRequest], settings: ServerSettings
         raise Problem(400, "a session goes on with one answer, not several", code="invalid_value", param="session")
     if body.stream_options is not None and not body.stream:
         raise Problem(400, "stream_options needs stream: true", code="invalid_value", param="stream_options")
-    all_turns = tuple(_seeded(turn, number) for turn in turns for number in range(count))
+    # Nobody sees the pieces of an answer that is sent whole, so they need not be told one by one.
+    every_s = settings.chunk_s if body.stream else _WHOLE_S
+    all_turns = tuple(_seeded(replace(turn, every_s=every_s), number) for turn in turns for number in range(count))
     usage = bool(body.stream_options and body.stream_options.include_usage)
     return Asked(body.model, all_turns, count, bool(body.stream), usage)
 

@@ -27,7 +27,7 @@ from agentmux.server.wire import ChatBody
 async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
-    served.known(body.model)
+    served.expect(body.model)
     asked = await _understood(served, body)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
     if not asked.stream:

@@ -38,7 +38,7 @@ Head = dict[str, Any]
 async def completions(served: Served, request: Request) -> Response:
     """What comes after a text, whole or as it comes."""
     body = await document_of(request, CompletionBody, served.settings)
-    served.known(body.model)
+    served.expect(body.model)
     if body.model in served.published:
         raise Problem(400, f"{body.model} is no model; use /v1/chat/completions", code="unsupported", param="model")
     asked = completion_of(body, served.settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from agentmux.messages import (
@@ -24,6 +24,7 @@ from agentmux.messages import (
     TurnCancelled,
     TurnCompleted,
     TurnErrored,
+    TurnNumbers,
     TurnQueued,
 )
 
@@ -36,6 +37,7 @@ KEPT_CHARACTERS = 20_000
 """Of a prompt, and of an answer."""
 BUCKET_S = 2
 BUCKETS = 150
+_NUMBERS = tuple(one.name for one in fields(TurnNumbers))
 
 
 @dataclass(slots=True)
@@ -62,16 +64,26 @@ class Record:
     """Turns, spans and rates of the last minutes. ``now_s`` is any clock's that does not go back."""
 
     def __init__(self) -> None:
-        self.turns: dict[str, Document] = {}
-        """[turn, oldest first]"""
+        self._turns: dict[str, Document] = {}
+        self._grown: set[str] = set()
+        """Turns whose documents do not say yet how many tokens there are."""
         self.spans: dict[str, Document] = {}
         """[run/span, oldest first] an execution of an agent or pipeline; span 0 is the run itself."""
         self.rates: dict[str, tuple[int, int]] = {}
         """[number of the time slice of BUCKET_S seconds] tokens generated, bytes uploaded."""
         self.tokens = 0
+        self._last_bucket = -1
         self._texts: dict[str, Texts] = {}
         self._ended_turns: deque[str] = deque()
         self._ended_spans: deque[str] = deque()
+
+    @property
+    def turns(self) -> dict[str, Document]:
+        """[turn, oldest first]"""
+        for turn in self._grown:
+            self._turns[turn] = {**self._turns[turn], "tokens": self._texts[turn].pieces}
+        self._grown.clear()
+        return self._turns
 
     def add(self, event: Event, now_s: float) -> None:
         """Take notice of an event."""
@@ -98,7 +110,7 @@ class Record:
         turn = str(event.turn)
         prompt = event.prompt if isinstance(event.prompt, str) else " ".join(map(str, event.prompt[:KEPT_CHARACTERS]))
         self._texts[turn] = Texts(prompt[:KEPT_CHARACTERS], len(prompt))
-        self.turns[turn] = {
+        self._turns[turn] = {
             "run": event.run,
             "span": event.span,
             "agent": event.agent,
@@ -112,24 +124,26 @@ class Record:
         }
 
     def _change(self, turn: str, **changed: Any) -> None:
-        if turn in self.turns:
-            self.turns[turn] = {**self.turns[turn], **changed}
+        if turn in self._turns:
+            self._turns[turn] = {**self._turns[turn], **changed}
 
     def _stream(self, turn: str, text: str, now_s: float) -> None:
-        if turn not in self.turns:
+        """Nearly all events are this: as little is done as can be."""
+        texts = self._texts.get(turn)
+        if texts is None:
             return
-        texts = self._texts[turn]
+        if not texts.pieces:
+            self._change(turn, first_s=now_s)
         texts.add(text)
-        first = {} if "first_s" in self.turns[turn] else {"first_s": now_s}
-        self._change(turn, tokens=texts.pieces, **first)
+        self._grown.add(turn)
         self._generated(1, now_s)
 
     def _complete(self, event: TurnCompleted, now_s: float) -> None:
         turn, numbers = str(event.turn), event.numbers
-        if turn not in self.turns:
+        if turn not in self._turns:
             return
         texts = self._texts[turn]
-        texts.numbers = asdict(numbers)
+        texts.numbers = {name: getattr(numbers, name) for name in _NUMBERS}
         if not numbers.replayed:  # some tokens have no text, some pieces have several
             self._generated(numbers.generated_tokens - texts.pieces, now_s)
         self._end(
@@ -146,13 +160,14 @@ class Record:
         )
 
     def _end(self, turn: str, **changed: Any) -> None:
-        if turn not in self.turns:
+        if turn not in self._turns:
             return
-        self._change(turn, **changed)
+        self._grown.discard(turn)
+        self._change(turn, **{"tokens": self._texts[turn].pieces, **changed})
         self._ended_turns.append(turn)
         while len(self._ended_turns) > KEPT_TURNS:
             gone = self._ended_turns.popleft()
-            del self.turns[gone], self._texts[gone]
+            del self._turns[gone], self._texts[gone]
 
     def _span(self, event: Event, now_s: float) -> None:
         key = f"{event.run}/{event.span}"
@@ -189,8 +204,10 @@ class Record:
         bucket = int(now_s // BUCKET_S)
         before = self.rates.get(str(bucket), (0, 0))
         self.rates[str(bucket)] = (before[0] + tokens, before[1] + count_bytes)
-        for key in [key for key in self.rates if int(key) <= bucket - BUCKETS]:
-            del self.rates[key]
+        if bucket != self._last_bucket:
+            self._last_bucket = bucket
+            for key in [key for key in self.rates if int(key) <= bucket - BUCKETS]:
+                del self.rates[key]
 
     def turn(self, turn: str) -> Document | None:
         """A turn with its prompt, answer and numbers; None for one that is not known, or not any more."""

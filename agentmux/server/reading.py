@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -82,20 +82,38 @@ def _invalid(error: ValidationError) -> Problem:
     return Problem(400, said, code="invalid_value", param=places[0] or None)
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """What ``work`` gives; cancelled, with ClientGone, as soon as the client has gone. For requests whose body was
-    read."""
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_gone(request))
+    read.
+
+    The work is done by the task that asks, and begins at once: what it takes, it has before any other request is read.
+    """
+    own = asyncio.current_task()
+    assert own is not None
+    watch = _Watch(own)
+    watching = asyncio.create_task(watch.follow(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if watch.is_gone and own.uncancel() <= watch.cancelled_before:
+            raise ClientGone from None
+        raise
     finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watching.cancel()
+
+
+class _Watch:
+    """Cancels a task when its client has gone."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self.cancelled_before = task.cancelling()
+        self.is_gone = False
+
+    async def follow(self, request: Request) -> None:
+        await _gone(request)
+        self.is_gone = True
+        self._task.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from agentmux.chatting import ChatAnswer, ChatDelta, ChatReasoned
 from agentmux.server.answers import EventStream, Told, begun, usage_document
+from agentmux.server.asked import Asked
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.reading import document_of
 from agentmux.server.responses_body import ResponseBody, ToolChoice, response_of
@@ -26,8 +27,8 @@ from agentmux.server.telling import answers_to, events_of
 async def responses(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ResponseBody, served.settings)
-    served.known(body.model)
-    asked = await asyncio.to_thread(response_of, body, served.settings, served.declared)
+    served.expect(body.model)
+    asked = await _understood(served, body)
     paper = _Paper(f"resp_{uuid.uuid4().hex}", int(time.time()), body)
     if not asked.stream:
         (answer,) = await answers_to(request, served, asked)
@@ -37,6 +38,13 @@ async def responses(served: Served, request: Request) -> Response:
     events = events_of(served, asked)
     first = await begun(request, events)
     return EventStream(_events(served, paper, first, events))
+
+
+async def _understood(served: Served, body: ResponseBody) -> Asked:
+    if body.tools or (body.text and body.text.format):
+        # In a thread: grammars of large schemas take a while, and others must not wait for them.
+        return await asyncio.to_thread(response_of, body, served.settings, served.declared)
+    return response_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,16 @@ class ResponseBody(Sampled):
 _SAMPLING = frozenset(
     {"top_k", "min_p", "typical_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "logit_bias", "seed"}
 )
-_AS_IN_CHATS = _SAMPLING | {"model", "stream", "temperature", "top_p", "stop", "session", "parallel_tool_calls"}
+_AS_IN_CHATS = _SAMPLING | {
+    "model",
+    "stream",
+    "temperature",
+    "top_p",
+    "stop",
+    "session",
+    "parallel_tool_calls",
+    "stream_options",
+}
 _NAMES: Mapping[str, str] = MappingProxyType(
     {"messages": "input", "response_format": "text.format", "max_completion_tokens": "max_output_tokens"}
 )
@@ -127,6 +136,10 @@ def _refuse_what_is_not_there(body: ResponseBody) -> None:
     ):
         if getattr(body, name):
             raise Problem(400, f"{name} is not supported: {why}", code="unsupported", param=name)
+    if body.max_tokens is not None:
+        raise Problem(400, "max_tokens is called max_output_tokens here", code="unsupported", param="max_tokens")
+    if (body.n or 1) > 1:
+        raise Problem(400, "a response has one answer; n must be 1", code="unsupported", param="n")
     if body.top_logprobs or "message.output_text.logprobs" in (body.include or ()):
         raise Problem(
             400,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import h11
 import uvicorn
@@ -97,6 +98,39 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
+class _Joined:
+    """A transport that sends at once what is written within one step of the loop: an answer's head with the first of
+    its body, its last words with its end. Each piece that is sent costs more than the making of it."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """All but writing and ending is as it was."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it, soon. Nothing is what ends an answer of known length: what waits is all of it, and goes at once."""
+        if not data:
+            self._send()
+            return
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        """Send what was written, then end."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._transport.is_closing():
+            self._transport.write(b"".join(waiting))
+
+
 class _Protocol(H11Protocol):
     """Tells what is no HTTP in the same form as all other errors, and does not wait for a request's head for ever."""
 
@@ -104,7 +138,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """As ever; the first request's head must come in time."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # it is one by its methods
         self._await_head()
 
     def data_received(self, data: bytes) -> None:

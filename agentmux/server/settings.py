@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from agentmux.chatting import STREAM_EVERY_S
 from agentmux.errors import ConfigError
 
 
@@ -35,6 +36,9 @@ class ServerSettings:
     """Named conversations whose KV cache is kept; the one used longest ago is forgotten first."""
     reuse_prefixes: int = 0
     """Conversations without a name whose KV cache is kept and found by what they begin with; 0: none."""
+    chunk_s: float = STREAM_EVERY_S
+    """Seconds from one chunk of an answer's text to the next at least, in streams; the first and the last do not wait.
+    So what a stream costs does not grow with the speed of its model."""
     stall_s: float = 120.0
     """Seconds without any progress, although there is work, after which ``/health`` fails."""
 
@@ -44,8 +48,9 @@ class ServerSettings:
         for name in ("max_body_bytes", "max_headers", "max_messages", "max_choices", "max_sessions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.reuse_prefixes < 0:
-            raise ConfigError(f"reuse_prefixes={self.reuse_prefixes} must not be negative")
+        for name in ("reuse_prefixes", "chunk_s"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
         for key in self.api_keys:
             if not key or not key.isascii() or not key.isprintable() or " " in key:
                 raise ConfigError("an API key must be printable ASCII text without spaces, and not empty")

@@ -47,6 +47,13 @@ class Served:
         if name not in there:
             raise ModelNotFound(f"no model named {name!r}; there are: {', '.join(there)}")
 
+    def expect(self, name: str) -> None:
+        """Raises ModelNotFound as ``known`` does; and what a turn of this model would be refused with now, so that a
+        full queue costs nothing but the reading of the request. Agents and pipelines may have no turns at all."""
+        self.known(name)
+        if name not in self.published:
+            self.mux.check(name)
+
     def use_session(self, name: str | None) -> None:
         """A conversation goes on; of too many, the one used longest ago is forgotten."""
         if name is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from agentmux.bench.server import Settings, bench_server
-from agentmux.bench.server_load import Reply, measured, read
+from agentmux.bench.server_load import Connection, Cpu, Reply, measured, read
+from agentmux.bench.server_models import names_of
 from agentmux.bench.server_report import Load, Question, Refusals, ServerReport
 from agentmux.errors import ConfigError, EngineError
+from agentmux.testing import settle
 
 DOCS = Path(__file__).parents[2] / "docs"
 STORED = DOCS / "benchmarks" / "server.json"
@@ -51,7 +54,7 @@ def test_what_is_wrong_is_counted() -> None:
         Reply(question, 429, 0.1, b""),
         Reply(question, 503, 0.1, b""),
     ]
-    result = measured(given, replies, 2.0, 1.0, 0.5)
+    result = measured(given, replies, 2.0, Cpu(1.0, 0.25, 0.5))
     assert (result.answers, result.tokens, result.wrong, result.cut) == (2, 7, 1, 1)
     assert result.errors == {"503": 1}
     assert result.tokens_per_s == 3.5
@@ -69,7 +72,18 @@ def test_times_of_refusals() -> None:
     )
 
 
-@pytest.mark.parametrize("bad", [{"clients": 0}, {"seconds": 0}, {"models": ()}, {"models": ("gpt-4",)}], ids=str)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"clients": 0},
+        {"seconds": 0},
+        {"models": ()},
+        {"models": ("gpt-4",)},
+        {"models": ("random:gpt-4",)},
+        {"models": ("planner", "planner")},
+    ],
+    ids=str,
+)
 def test_settings_that_cannot_be_meant(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Settings(**bad)  # type: ignore[arg-type]
@@ -85,10 +99,45 @@ def test_a_server_beside_the_engine_alone() -> None:
         assert one.answers >= 6
         assert one.tokens > one.answers
         assert (one.cut, one.wrong, one.errors, one.refusals.count) == (0, 0, {}, 0)
-        assert one.cpu_s > 0
+        assert one.cpu_s > one.loop_cpu_s > 0
     assert pair.server.client_cpu_s > 0
     assert report.summary.ratio == pair.ratio > 0
+    assert report.summary.added_cpu_us_per_token == pair.added_us_per_token
+    assert report.summary.added_cpu_share == pytest.approx(
+        pair.added_us_per_token * pair.alone.tokens / pair.alone.cpu_s / 1e6
+    )
     assert told
+
+
+def test_random_models_are_asked_as_bundled_ones_are() -> None:
+    models = ("random:tiny", "coder", "random:tiny")
+    report = bench_server(Settings(clients=4, seconds=0.2, repetitions=1, questions=1, tokens=8, models=models), [])
+    assert report.models == models
+    assert names_of(models) == ("tiny-1", "coder", "tiny-2")
+    for one in (report.pairs[0].alone, report.pairs[0].server):
+        assert one.answers >= 4
+        assert (one.cut, one.wrong, one.errors) == (0, 0, {})
+
+
+async def test_a_connection_that_the_server_ended_is_opened_again() -> None:
+    said = b"HTTP/1.1 429 Too Many Requests\r\n\r\n"
+    connections = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"}")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1") as server:
+        connection = Connection(server.sockets[0].getsockname()[1])
+        for _ in range(3):
+            reply = await connection.ask(Question("m", "x"), 1)
+            assert (reply.status, reply.raw) == (429, said)
+            await settle()
+            assert connection.is_closed
+    assert connections == 3
 
 
 def test_a_process_that_fails_is_told() -> None:

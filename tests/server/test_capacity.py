@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -9,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from agentmux import Agent, Run, Runtime, pipeline
 from agentmux.config import Limits
 from agentmux.errors import ConfigError, NeverFits
-from agentmux.messages import Event, TurnAdmitted, TurnCancelled, TurnQueued
+from agentmux.messages import Event, TurnAdmitted, TurnCancelled, TurnErrored, TurnQueued
 from agentmux.runtime_stats import RuntimeStats
-from agentmux.server import ServerSettings
+from agentmux.server import ServerSettings, Traffic, application
 from agentmux.server.health import Health
 from agentmux.server.published import publish
-from agentmux.testing import Answer, ByPrompt, Failure, Refusal, ScriptedEngine, When
+from agentmux.testing import Answer, ByPrompt, Failure, Refusal, ScriptedEngine, When, settle
 from agentmux.testing.steps import Script
 from tests.server.live import Live, chat, code_of
 
@@ -63,6 +65,41 @@ def test_over_capacity_is_told_at_once_and_room_comes_back_with_a_client_that_le
         assert 'agentmux_refusals_total{reason="queue_full"} 3' in text
         live.on_loop(end_all(live))
         waiting.result()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_a_full_queue_is_told_before_anything_is_done_for_the_turn(path: str) -> None:
+    bodies = {
+        "/v1/chat/completions": chat("m"),
+        "/v1/completions": {"model": "m", "prompt": "x"},
+        "/v1/responses": {"model": "m", "input": "x"},
+    }
+    with Live(scripted(held, queue_limit=0)) as live:
+        stream = live.openai().chat.completions.create(**chat("m"), stream=True)
+        live.wait_for(TurnAdmitted)
+        # The last one asks for what cannot be: that was not looked at, and there never was a turn.
+        for more in ({}, {"stream": True}, {"session": "a", "n": 2}):
+            refused = live.post(path, {**bodies[path], **more})
+            assert (refused.status_code, code_of(refused)) == (429, "queue_full")
+        assert (live.count(TurnQueued), live.count(TurnErrored)) == (1, 0)
+        stream.close()
+
+
+async def test_of_requests_in_one_moment_each_sees_the_places_that_the_others_took() -> None:
+    seen: list[Event] = []
+    mux = scripted(held, queue_limit=2)([seen.append])
+    async with mux:
+        app = application(mux, ServerSettings(), Traffic())
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            tasks = [asyncio.create_task(client.post("/v1/chat/completions", json=chat("m"))) for _ in range(12)]
+            await settle()
+            statuses = [task.result().status_code for task in tasks if task.done()]
+            assert statuses == [429] * (len(tasks) - 3)
+            assert [sum(isinstance(event, kind) for event in seen) for kind in (TurnQueued, TurnErrored)] == [3, 0]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def end_all(live: Live) -> Callable[[], Any]:

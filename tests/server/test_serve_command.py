@@ -107,6 +107,7 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
     assert "no module" in one_line(agentmux("serve", "nothing:here"), 2)
     (tmp_path / "keys").write_text("\n")
     assert "no API key" in one_line(agentmux("serve", "--api-key-file", str(tmp_path / "keys")), 2)
+    assert "1048576 bytes" in one_line(agentmux("serve", "--trace", str(tmp_path / "t"), "--trace-size", "9"), 2)
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
