@@ -10,7 +10,7 @@ from typing import BinaryIO
 from agentmux.errors import ModelCorrupt, ModelNotFound
 
 F32, Q4_0 = 0, 2
-_STRING, _ARRAY, _UINT32, _FLOAT32 = 8, 9, 4, 6
+_STRING, _ARRAY, _UINT32, _FLOAT32, _INT32 = 8, 9, 4, 6, 5
 _MAGIC = b"GGUF"
 _WIDTHS = MappingProxyType({0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8})
 """Type of a value -> bytes."""
@@ -55,6 +55,25 @@ class Header:
             offset += n_bytes + -n_bytes % alignment
         header = b"".join(out)
         return header + bytes(-len(header) % alignment)
+
+
+def made_up_tokenizer(n_tokens: int) -> list[bytes]:
+    """``tokenizer.*`` keys with their values, packed: tokens are named after their ids."""
+    normal, unknown, control, byte = 1, 2, 3, 6
+    special = {"<unk>": unknown, "<s>": control, "</s>": control}
+    special |= {f"<0x{value:02X}>": byte for value in range(256)}
+    names = [*special, *(f"t{i} " for i in range(len(special), n_tokens))]
+    kinds = [*special.values(), *[normal] * (n_tokens - len(special))]
+    return [
+        _text("tokenizer.ggml.model") + struct.pack("<I", _STRING) + _text("llama"),
+        _array("tokenizer.ggml.tokens", _STRING, n_tokens, b"".join(map(_text, names))),
+        _array("tokenizer.ggml.scores", _FLOAT32, n_tokens, bytes(4 * n_tokens)),
+        _array("tokenizer.ggml.token_type", _INT32, n_tokens, struct.pack(f"<{n_tokens}i", *kinds)),
+    ]
+
+
+def _array(key: str, of: int, count: int, packed: bytes) -> bytes:
+    return _text(key) + struct.pack("<IIQ", _ARRAY, of, count) + packed
 
 
 def tokenizer_of(path: str) -> tuple[list[bytes], int]:
