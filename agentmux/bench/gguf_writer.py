@@ -58,12 +58,15 @@ class Header:
 
 
 def made_up_tokenizer(n_tokens: int) -> list[bytes]:
-    """``tokenizer.*`` keys with their values, packed: tokens are named after their ids."""
-    normal, unknown, control, byte = 1, 2, 3, 6
-    special = {"<unk>": unknown, "<s>": control, "</s>": control}
-    special |= {f"<0x{value:02X}>": byte for value in range(256)}
-    names = [*special, *(f"t{i} " for i in range(len(special), n_tokens))]
-    kinds = [*special.values(), *[normal] * (n_tokens - len(special))]
+    """``tokenizer.*`` keys with their values, packed: at least 259 tokens, named after their ids.
+
+    Bytes are there because llama.cpp looks for them, but as ordinary text: a server would keep back what is a part of a
+    character until it has the rest.
+    """
+    normal, unknown, control = 1, 2, 3
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    names += [f"t{i} " for i in range(len(names), n_tokens)]
+    kinds = [unknown, control, control, *[normal] * (n_tokens - 3)]
     return [
         _text("tokenizer.ggml.model") + struct.pack("<I", _STRING) + _text("llama"),
         _array("tokenizer.ggml.tokens", _STRING, n_tokens, b"".join(map(_text, names))),

@@ -112,18 +112,17 @@ class Router:
             "stream": True,
         }
         begin = time.perf_counter()
-        first_s, said = None, 0
+        first_s, n_tokens, ended = None, 0, False
         try:
             for chunk in self._server.stream("/completion", request, self._silence_s):
-                if chunk.get("stop"):
-                    said = int(chunk.get("tokens_predicted", 0))
-                elif first_s is None:
+                n_tokens, ended = int(chunk.get("tokens_predicted", 0)), bool(chunk.get("stop"))
+                if first_s is None:
                     first_s = time.perf_counter() - begin
         except (OSError, HTTPException, ValueError) as error:
             raise self._server.failure(f"failed at a turn of {self._names[model]}: {error!r}") from None
         whole_s = time.perf_counter() - begin
-        if first_s is None or said != tokens:
-            raise self._server.failure(f"ended a turn of {self._names[model]} after {said} of {tokens} tokens")
+        if first_s is None or not ended or n_tokens != tokens:
+            raise self._server.failure(f"ended a turn of {self._names[model]} after {n_tokens} of {tokens} tokens")
         return first_s, whole_s
 
     def uploaded_bytes(self) -> int:
