@@ -195,7 +195,8 @@ def test_a_server_that_never_gets_well_is_given_up_and_ended(tmp_path: Path) -> 
     ],
 )
 def test_a_turn_that_fails_is_one_error_and_nothing_stays(tmp_path: Path, mode: str, said: str) -> None:
-    with closing(_router(tmp_path, mode, silence_s=1)) as router, pytest.raises(EngineError, match=said):
+    limit_s = 1 if mode == "silent" else LIMIT_S
+    with closing(_router(tmp_path, mode, silence_s=limit_s)) as router, pytest.raises(EngineError, match=said):
         router.turn(Step(0, 0, 0), 5, 4, 0)
     assert all(_has_ended(process) for process in _record(tmp_path)[0]["processes"])
 
