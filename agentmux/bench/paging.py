@@ -245,6 +245,8 @@ def _files(settings: Settings, tell: Tell) -> Iterator[tuple[tuple[str, ...], tu
             if not os.path.exists(paths[-1]):
                 tell(f"writing {paths[-1]}")
                 _write(model, paths[-1], i + 1, settings)
+        if set(settings.chosen) & set(ROUTERS):
+            router.vocabularies(paths)  # now, and not when the others have been measured
         yield tuple(names), tuple(paths)
 
 

@@ -79,7 +79,7 @@ class Router:
         healthy_s: float = HEALTHY_S,
         silence_s: float = SILENCE_S,
     ) -> None:
-        self._names, self._vocabulary, self._turns = list(names), [_vocabulary(path) for path in paths], 0
+        self._names, self._vocabulary, self._turns = list(names), vocabularies(paths), 0
         self._silence_s = silence_s
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="agentmux-router-"))
@@ -240,9 +240,10 @@ def _id(model: int) -> str:
     return f"model-{model + 1}"
 
 
-def _vocabulary(path: str) -> int:
+def vocabularies(paths: Sequence[str]) -> list[int]:
+    """[model] how many tokens it knows. Raises ConfigError where one has no names for them, ModelNotFound."""
     try:
-        return tokenizer_of(path)[1]
+        return [tokenizer_of(path)[1] for path in paths]
     except ModelCorrupt as error:
         raise ConfigError(f"{error}; llama-server ends at the first token of a model that has none") from None
 

@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from agentmux.bench.gguf_writer import tokenizer_of
-from agentmux.bench.paging import CONTENDERS, ROUTER, Settings
+from agentmux.bench.paging import CONTENDERS, ROUTER, Settings, bench_paging
 from agentmux.bench.paging_plan import Step, prompt_of
 from agentmux.bench.paging_report import PagingReport
 from agentmux.bench.router import Router, version_of
@@ -236,10 +236,11 @@ def test_a_router_is_a_contender_where_there_is_one(tmp_path: Path) -> None:
     assert Settings(("random:tiny",), None, router=_server(tmp_path)).chosen == (*CONTENDERS, ROUTER)
 
 
-def test_a_model_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_a_vocabulary_is_refused_before_anything_runs(tmp_path: Path) -> None:
     write_shape("tiny", str(tmp_path / "ids.gguf"))
     with pytest.raises(ConfigError, match=r"ids\.gguf: has no tokenizer; llama-server ends"):
-        Router(_server(tmp_path), ["a"], [str(tmp_path / "ids.gguf")], SHAPE, "CPU", 1)
+        bench_paging(Settings((str(tmp_path / "ids.gguf"),), 5_000_000, router=_server(tmp_path)))
+    assert not (tmp_path / "record").exists()
 
 
 def test_names_that_were_made_up_make_a_model_with_a_vocabulary(tmp_path: Path) -> None:
