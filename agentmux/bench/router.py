@@ -187,7 +187,7 @@ class _Server:
             response = connection.getresponse()
             if response.status != http.client.OK:
                 said = response.read(_TAIL_BYTES).decode(errors="replace").strip()
-                raise self.failure(f"answered {response.status}: {said}")
+                raise EngineError(f"llama-server answered {response.status}: {said}")
             for line in response:
                 kind, _, data = line.strip().partition(b":")
                 if kind == b"error" or (kind == b"data" and data.strip() == b""):
@@ -201,11 +201,11 @@ class _Server:
         return value
 
     def failure(self, what: str) -> EngineError:
-        """The error that says it, with the last line of what the server said."""
+        """The error that says it, with the last line that the server said, of those about errors if there are any."""
         self._said.seek(0, os.SEEK_END)
         self._said.seek(-min(self._said.tell(), _TAIL_BYTES), os.SEEK_END)
-        lines = self._said.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        lines = [line.strip() for line in self._said.read().decode(errors="replace").split("\n") if line.strip()]
+        last = ([line for line in lines if "error" in line.lower()] or lines or [""])[-1]
         status = self._process.poll()
         ended = "" if status is None else f" (exit status {status})"
         return EngineError(f"llama-server {what}{ended}" + (f"; it said: {last}" if last else ""))

@@ -40,7 +40,7 @@ if sys.argv[1:] == ["--version"]:
     print("version: 7 (made up)", file=sys.stderr)
     sys.exit()
 if MODE == "exits":
-    print("first line\\nerror: no such device\\n", file=sys.stderr)
+    print("first line\\nerror: no such device\\nusage: -h\\n", file=sys.stderr)
     sys.exit(3)
 options = argparse.ArgumentParser(allow_abbrev=False)
 for name in ("host", "models-preset", "ctx-size", "device", "n-gpu-layers", "fit"):
