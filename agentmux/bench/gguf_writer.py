@@ -10,7 +10,7 @@ from typing import BinaryIO
 from agentmux.errors import ModelCorrupt, ModelNotFound
 
 F32, Q4_0 = 0, 2
-_STRING, _ARRAY, _UINT32, _FLOAT32 = 8, 9, 4, 6
+_STRING, _ARRAY, _UINT32, _FLOAT32, _INT32 = 8, 9, 4, 6, 5
 _MAGIC = b"GGUF"
 _WIDTHS = MappingProxyType({0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8})
 """Type of a value -> bytes."""
@@ -55,6 +55,28 @@ class Header:
             offset += n_bytes + -n_bytes % alignment
         header = b"".join(out)
         return header + bytes(-len(header) % alignment)
+
+
+def made_up_tokenizer(n_tokens: int) -> list[bytes]:
+    """``tokenizer.*`` keys with their values, packed: at least 259 tokens, named after their ids.
+
+    Bytes are there because llama.cpp looks for them, but as ordinary text: a server would keep back what is a part of a
+    character until it has the rest.
+    """
+    normal, unknown, control = 1, 2, 3
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    names += [f"t{i} " for i in range(len(names), n_tokens)]
+    kinds = [unknown, control, control, *[normal] * (n_tokens - 3)]
+    return [
+        _text("tokenizer.ggml.model") + struct.pack("<I", _STRING) + _text("llama"),
+        _array("tokenizer.ggml.tokens", _STRING, n_tokens, b"".join(map(_text, names))),
+        _array("tokenizer.ggml.scores", _FLOAT32, n_tokens, bytes(4 * n_tokens)),
+        _array("tokenizer.ggml.token_type", _INT32, n_tokens, struct.pack(f"<{n_tokens}i", *kinds)),
+    ]
+
+
+def _array(key: str, of: int, count: int, packed: bytes) -> bytes:
+    return _text(key) + struct.pack("<IIQ", _ARRAY, of, count) + packed
 
 
 def tokenizer_of(path: str) -> tuple[list[bytes], int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
-from agentmux.bench import shapes, singles
+from agentmux.bench import router, shapes, singles
 from agentmux.bench.apart import Tell, run_apart
 from agentmux.bench.engine import loaded_versions
 from agentmux.bench.machine import this_machine, usable_cores
@@ -32,7 +32,12 @@ from agentmux.errors import ConfigError, EngineError
 from agentmux.models import expanded, named
 
 PAGED, RESIDENT, RELOAD, STATIC = "paged", "resident", "reload", "static"
+ROUTER, ROUTER_RESIDENT = "router", "router-resident"
 CONTENDERS = (PAGED, RESIDENT, RELOAD, STATIC)
+"""Those that need nothing else."""
+ROUTERS = (ROUTER, ROUTER_RESIDENT)
+"""Those that need a llama-server."""
+_SLOW = (RELOAD, STATIC, ROUTER)
 _ROUND_UP = 256
 _DRIVER_BYTES = 600 << 20
 """About what a driver takes for itself; where trying how many layers fit begins."""
@@ -46,14 +51,17 @@ class Settings:
     """GGUF files, bundled models' names, or ``random:SHAPE``; the same one twice is two models."""
     device_bytes: int | None
     """Budget of the paged engine."""
-    contenders: tuple[str, ...] = CONTENDERS
+    contenders: tuple[str, ...] = ()
+    """Empty: ``CONTENDERS``, and ``router`` where there is one."""
+    router: str | None = None
+    """llama.cpp's ``llama-server``."""
     prompt_tokens: int = 512
     tokens: int = 128
     turns: int = 9
     """In each repetition."""
     repetitions: int = 3
     baseline_turns: int = 3
-    """Of ``reload`` and ``static``, in their one repetition: they take many times as long."""
+    """Of ``reload``, ``static`` and ``router``, in their one repetition: they take many times as long."""
     agents: int = 1
     """Of each model; with more than one, each goes on from what it said before, in a session that is kept."""
     slots: int = 1
@@ -74,10 +82,20 @@ class Settings:
     def __post_init__(self) -> None:
         if self.tokens < 2:
             raise ConfigError("an answer of one token has nothing to decode; ask for at least 2 tokens")
-        if unknown := set(self.contenders) - set(CONTENDERS):
-            raise ConfigError(f"no contender {', '.join(sorted(unknown))}; there is: {', '.join(CONTENDERS)}")
+        if unknown := set(self.contenders) - {*CONTENDERS, *ROUTERS}:
+            known = ", ".join(CONTENDERS + ROUTERS)
+            raise ConfigError(f"no contender {', '.join(sorted(unknown))}; there is: {known}")
+        if self.router is not None:
+            router.checked(self.router)
+        elif needing := set(self.contenders) & set(ROUTERS):
+            raise ConfigError(f"contender {', '.join(sorted(needing))}: needs a llama-server; name its file (--router)")
         if self.use and len(self.use) != len(self.models):
             raise ConfigError(f"{len(self.use)} shares for {len(self.models)} models")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The contenders, in the order in which they run."""
+        return self.contenders or (CONTENDERS if self.router is None else (*CONTENDERS, ROUTER))
 
     @property
     def shares(self) -> tuple[int, ...]:
@@ -148,13 +166,14 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
 
     Raises ModelError, ConfigError, NeverFits, EngineError, OSError where there is no room for random models.
     """
+    version = None if settings.router is None else router.version_of(settings.router)
     nvml = Nvml()
     base_bytes, began = nvml.used_bytes(), datetime.now(UTC).isoformat(timespec="seconds")
     with _files(settings, tell) as (names, paths):
         job = _Job(settings, names, paths, base_bytes)
         paged = run_apart(_paged, job, tell=tell)
         repetitions = list(paged.repetitions)
-        for name in settings.contenders:
+        for name in settings.chosen:
             if name != PAGED:
                 repetitions += run_apart(_other, job, name, paged.device, paged.sizes, tell=tell)
         single = [
@@ -179,6 +198,7 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
         tokens=settings.tokens,
         agents=settings.agents,
         use=settings.shares,
+        router=version,
         models=tuple(sizes),
         summaries=summarised(bounded, decode_s, link),
         singles=tuple(single),
@@ -193,7 +213,7 @@ def _paged(job: _Job, tell: Tell) -> _Paged:
     bench = _with_means(job, tell)
     with closing(bench.engine(PAGED)) as engine:
         stats = engine.stats()
-        repetitions = _run(bench, PAGED, engine) if PAGED in job.settings.contenders else []
+        repetitions = _run(bench, PAGED, engine) if PAGED in job.settings.chosen else []
         timeline, turns = _recorded(bench, engine)
         link = engine.stats().upload_bytes_per_s
         return _Paged(engine.sizes, stats.device, stats.arena_bytes, link, repetitions, timeline, turns)
@@ -224,16 +244,18 @@ def _files(settings: Settings, tell: Tell) -> Iterator[tuple[tuple[str, ...], tu
             paths.append(os.path.join(folder, f"{names[-1]}.gguf"))
             if not os.path.exists(paths[-1]):
                 tell(f"writing {paths[-1]}")
-                _write(model, paths[-1], i + 1, settings.tokenizer)
+                _write(model, paths[-1], i + 1, settings)
+        if set(settings.chosen) & set(ROUTERS):
+            router.vocabularies(paths)  # now, and not when the others have been measured
         yield tuple(names), tuple(paths)
 
 
-def _write(model: str, path: str, seed: int, tokenizer: str | None) -> None:
+def _write(model: str, path: str, seed: int, settings: Settings) -> None:
     """A whole file or none."""
     shape = model.removeprefix(PREFIX)
     partial = f"{path}.part"
     try:
-        shapes.write_shape(shape, partial, seed, tokenizer)
+        shapes.write_shape(shape, partial, seed, settings.tokenizer, named=settings.router is not None)
         os.replace(partial, path)
     finally:
         if os.path.exists(partial):
@@ -252,6 +274,9 @@ def _contender(bench: _Bench, name: str, device: str, sizes: Sequence[ModelSize]
         return made
     if name == RELOAD:
         return Reload(bench.names, bench.paths, settings.shape(), device)
+    if name in ROUTERS and settings.router is not None:
+        loaded = 1 if name == ROUTER else len(bench.names)
+        return router.Router(settings.router, bench.names, bench.paths, settings.shape(), device, loaded)
     budget = settings.device_bytes or 0
     layer = max(size.weight_bytes / max(1, size.units) for size in sizes)
     other = sum(size.context_bytes for size in sizes) + (_DRIVER_BYTES if device != "CPU" else 0)
@@ -263,7 +288,7 @@ def _contender(bench: _Bench, name: str, device: str, sizes: Sequence[ModelSize]
 def _run(bench: _Bench, name: str, contender: Contender) -> list[Repetition]:
     """The repetitions, after what warms up."""
     settings, plan = bench.settings, bench.settings.plan()
-    slow = name in (RELOAD, STATIC)
+    slow = name in _SLOW
     _round(bench, contender, plan[: 1 if slow else len(plan) if settings.keeps else len(bench.names)])
     done = []
     for repetition in range(1 if slow else settings.repetitions):

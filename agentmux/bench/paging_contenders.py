@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from agentmux.bench.nvml import Nvml
-from agentmux.bench.paging_plan import Step, prompt_of
-from agentmux.bench.paging_report import ModelSize, Sample, TurnNumbers
+from agentmux.bench.paging_plan import IDS, Step, prompt_of
+from agentmux.bench.paging_report import ModelSize, Sample, TurnNumbers, unpaged
 from agentmux.bench.plain_llama import PlainLlama
 from agentmux.bench.workload import Shape
 from agentmux.engine.base import EngineConfig, EngineStats, LoadSpec, TurnFailed, TurnFinished, TurnRequest
@@ -78,7 +78,7 @@ class EngineCycle:
                 load_s=time.perf_counter() - begin,
             )
         )
-        self._vocabulary.append(f.vocabulary_tokens or _IDS)
+        self._vocabulary.append(f.vocabulary_tokens or IDS)
 
     def stats(self) -> EngineStats:
         """The engine's."""
@@ -163,10 +163,6 @@ class EngineCycle:
         self.engine.close()
 
 
-_IDS = 512
-"""Token ids used with a model without a vocabulary: each has at least so many."""
-
-
 class _Plain:
     """Turns of plain llama.cpp."""
 
@@ -181,20 +177,7 @@ class _Plain:
     def _numbers(
         self, step: Step, prompt_tokens: int, tokens: int, begin_s: float, times: tuple[float, float]
     ) -> TurnNumbers:
-        return TurnNumbers(
-            model=self._names[step.model],
-            agent=step.agent,
-            begin_s=begin_s,
-            first_token_s=times[0],
-            whole_s=times[1],
-            prompt_tokens=prompt_tokens,
-            new_tokens=prompt_tokens,
-            reused_tokens=0,
-            tokens=tokens,
-            upload_wait_s=0,
-            uploaded_bytes=0,
-            bound_first_token_s=None,
-        )
+        return unpaged(self._names[step.model], step.agent, begin_s, times, prompt_tokens, tokens)
 
     def uploaded_bytes(self) -> int:
         """See ``Contender``."""

@@ -52,6 +52,10 @@ def bound_first_token_s(resident_s: float, missing: int, link_bytes_per_s: float
     return max(resident_s, missing / link_bytes_per_s) if link_bytes_per_s > 0 else resident_s
 
 
+IDS = 512
+"""Token ids used with a model without a vocabulary: each has at least so many."""
+
+
 def prompt_of(n_tokens: int, seed: int, n_vocabulary: int) -> tuple[int, ...]:
     """Token ids that wander over the vocabulary; another seed, other ids."""
     return tuple((i * 7919 + seed * 104729 + 13) % n_vocabulary for i in range(n_tokens))

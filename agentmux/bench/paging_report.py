@@ -39,6 +39,26 @@ class TurnNumbers(_Value):
     )
 
 
+def unpaged(
+    model: str, agent: int, begin_s: float, times: tuple[float, float], prompt_tokens: int, tokens: int
+) -> TurnNumbers:
+    """A turn of what keeps no sessions and uploads nothing that it knows of. times: to the first token, and whole."""
+    return TurnNumbers(
+        model=model,
+        agent=agent,
+        begin_s=begin_s,
+        first_token_s=times[0],
+        whole_s=times[1],
+        prompt_tokens=prompt_tokens,
+        new_tokens=prompt_tokens,
+        reused_tokens=0,
+        tokens=tokens,
+        upload_wait_s=0,
+        uploaded_bytes=0,
+        bound_first_token_s=None,
+    )
+
+
 class Sample(_Value):
     """A look at the engine's counters."""
 
@@ -135,6 +155,7 @@ class PagingReport(_Value):
     tokens: int
     agents: int
     use: tuple[int, ...] = Field(description="[model] share of the turns")
+    router: str | None = Field(default=None, description="version of the llama-server that was given")
     models: tuple[ModelSize, ...]
     summaries: tuple[Summary, ...]
     singles: tuple[Single, ...]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from agentmux.bench.gguf_writer import F32, Q4_0, Header, tokenizer_of
+from agentmux.bench.gguf_writer import F32, Q4_0, Header, made_up_tokenizer, tokenizer_of
 from agentmux.errors import ConfigError
 
 _BLOCK_WEIGHTS, _BLOCK_BYTES = 32, 18
@@ -106,7 +106,7 @@ SHAPES = MappingProxyType(
 """The published models' shapes; ``tiny`` is for tests."""
 
 
-def write_shape(name: str, path: str, seed: int = 1, tokenizer: str | None = None) -> int:
+def write_shape(name: str, path: str, seed: int = 1, tokenizer: str | None = None, *, named: bool = False) -> int:
     """Write a random model of that shape; returns the file's bytes.
 
     Args:
@@ -114,6 +114,7 @@ def write_shape(name: str, path: str, seed: int = 1, tokenizer: str | None = Non
         path: the file to write.
         seed: another seed, other weights.
         tokenizer: a GGUF file whose tokenizer the model gets, and as many tokens; without one it works with ids.
+        named: without one, ids have names all the same: llama.cpp's server cannot do without.
 
     Raises ConfigError for a shape that is not there, ModelCorrupt for a tokenizer's file that is none, OSError.
     """
@@ -125,6 +126,8 @@ def write_shape(name: str, path: str, seed: int = 1, tokenizer: str | None = Non
         raw, n_tokens = tokenizer_of(tokenizer)
         shape = ModelShape(**{field: getattr(shape, field) for field in shape.__slots__} | {"vocabulary": n_tokens})
         header.add_raw(raw)
+    elif named:
+        header.add_raw(made_up_tokenizer(shape.vocabulary))
     else:
         header.add("tokenizer.ggml.model", "no_vocab")
     for key, value in shape.metadata().items():

@@ -28,11 +28,12 @@ _COUNT = click.IntRange(min=1)
 @click.option("--json", "target", metavar="FILE", help="Write the JSON document there; - prints it, and nothing else.")
 @click.option("--svg", metavar="FILE", help="Draw it: a timeline of two rounds, and bars.")
 @click.option("--device-bytes", type=Size(), default="8GiB", show_default=True, help="Budget of the paged engine.")
-@click.option("--contenders", default="paged,resident,reload,static", show_default=True, help="Which to run.")
+@click.option("--contenders", help="Which to run. Default: paged,resident,reload,static; with --router also router.")
+@click.option("--router", metavar="FILE", help="A llama-server: run it as a router, too (router, router-resident).")
 @click.option("--prompt-tokens", type=_COUNT, default=512, show_default=True, help="Of each turn's prompt.")
 @click.option("--tokens", type=click.IntRange(min=2), default=128, show_default=True, help="Of each answer.")
 @click.option("--turns", type=_COUNT, default=9, show_default=True, help="In each repetition.")
-@click.option("--repetitions", type=_COUNT, default=3, show_default=True, help="Of the paged and the resident engine.")
+@click.option("--repetitions", type=_COUNT, default=3, show_default=True, help="Of what loads no model in a turn.")
 @click.option("--agents", type=_COUNT, default=1, show_default=True, help="Of each model; several keep sessions.")
 @click.option("--slots", type=_COUNT, default=1, show_default=True, help="Of each model.")
 @click.option("--use", metavar="N,...", help="Each model's share of the turns, such as 80,15,5. Default: equal.")
@@ -47,7 +48,8 @@ _COUNT = click.IntRange(min=1)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def paging(models: tuple[str, ...], target: str | None, svg: str | None, **options: Any) -> None:
     """Measure turns over several models that do not fit together, beside the same engine with room for all, llama.cpp
-    that loads and frees a model at each turn, and llama.cpp with a fixed part of each on the device.
+    that loads and frees a model at each turn, and llama.cpp with a fixed part of each on the device. With --router
+    also llama.cpp's server as a router that has one model at a time (router) or, if asked for, all (router-resident).
 
     MODEL is a GGUF file, a bundled model, or random:SHAPE with SHAPE one of llama3-1b, llama3-3b, llama3-8b,
     mistral-7b, qwen3-8b, qwen3-14b, gemma3-4b, tiny: random weights in that shape, Q4_0, written for the occasion.
@@ -60,7 +62,7 @@ def paging(models: tuple[str, ...], target: str | None, svg: str | None, **optio
     use, alone, contenders = options.pop("use"), options.pop("alone"), options.pop("contenders")
     settings = Settings(
         models=models or _THREE,
-        contenders=tuple(name.strip() for name in contenders.split(",")),
+        contenders=() if contenders is None else tuple(name.strip() for name in contenders.split(",")),
         use=_shares(use),
         single_slots=alone or (),
         **options,
