@@ -37,6 +37,17 @@ TEST_CASE("measured times decide, and a small difference changes nothing") {
     CHECK(policy.choose(1, 1000, 1e9) == Oversize::host);
 }
 
+TEST_CASE("passes that plan new graphs count until there are others") {
+    OversizePolicy policy(Oversize::automatic);
+    for (int i = 0; i < 2; i++) policy.note(Oversize::host, 1, 0.500, true);
+    policy.note(Oversize::host, 1, 0.400, true);
+    CHECK(policy.choose(1, 1000, 1e6) == Oversize::host);   // not yet judged
+    policy.note(Oversize::host, 1, 0.010);
+    policy.note(Oversize::host, 1, 9.000, true);
+    CHECK(policy.choose(1, 1000, 1000 / 0.0095) == Oversize::host);
+    CHECK(policy.choose(1, 1000, 1000 / 0.0085) == Oversize::stream);
+}
+
 TEST_CASE("a fixed choice stays, and the back stays in the arena") {
     CHECK(OversizePolicy(Oversize::stream).choose(1, 1, 1) == Oversize::stream);
     CHECK(OversizePolicy(Oversize::host).choose(500, 1, 1e9) == Oversize::host);

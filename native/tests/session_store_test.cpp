@@ -111,6 +111,17 @@ TEST_CASE("nobody is dropped for a session that weights, or what was taken, leav
     CHECK(budget.used_bytes() == 0);
 }
 
+TEST_CASE("nobody is dropped for a session that has no room beside the memory in which something else lies") {
+    HostBudget   budget(1000);
+    SessionStore store(budget, plain);
+    put(store, {1, "x"}, 380, 1);
+    put(store, {1, "y"}, 380, 2);
+    const auto taken = store.take({1, "x"});
+    put(store, {1, "z"}, 530, 3);   // 1000 less 380 would be enough, less the whole of what was got for them it is not
+    CHECK(store.find({1, "z"}) == nullptr);
+    CHECK(store.find({1, "y"}) != nullptr);
+}
+
 TEST_CASE("memory is got in advance once sessions have come") {
     HostBudget   budget(0);
     SessionStore store(budget, plain);

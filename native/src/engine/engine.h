@@ -112,6 +112,7 @@ class Engine {
     Runners                              runners;   // changed by the engine thread alone, which reads it unlocked
     std::map<std::string, int>           names;     // -1 while loading
     std::atomic<uint64_t>                n_steps = 0, n_switches = 0;
+    std::atomic<int>                     n_loading = 0;   // files that are on their way into host memory
     std::atomic<double>                  steps_s = 0;
     std::thread                          thread;
 };

@@ -16,6 +16,15 @@ constexpr uint64_t device_margin_bytes = 96ull << 20;
 // Contexts beyond the largest get a quarter of the budget at most: the arena serves all models, a context one.
 constexpr uint64_t context_share = 4;
 
+struct Loading {
+    explicit Loading(std::atomic<int> & n) : n(n) { n++; }
+    ~Loading() { n--; }
+    Loading(const Loading &)             = delete;
+    Loading & operator=(const Loading &) = delete;
+
+    std::atomic<int> & n;
+};
+
 std::string identity(const std::string & path) {
     struct stat s {};
     if (stat(path.c_str(), &s) != 0) return path;
@@ -35,7 +44,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
     HostOptions options;
     options.n_threads  = n_threads;
     options.vet        = config.vet;
-    options.room_bytes = config.arena_bytes ? config.arena_bytes : budget_bytes;
+    options.room_bytes = config.arena_bytes && budget_bytes ? std::min<uint64_t>(config.arena_bytes, budget_bytes) : config.arena_bytes + budget_bytes;
     options.progress   = [&](uint64_t done, uint64_t total) {
         Event event{.kind = Event::Kind::loading};
         event.text  = spec.model;
@@ -44,7 +53,8 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
         events.push(std::move(event));
     };
     options.on_device_thread = [&](const std::function<void()> & use) { run_on_engine_thread(use); };
-    if (config.host_bytes) run_on_engine_thread([&] { sessions.give_back_unused(); });   // weights come first
+    const Loading loading(n_loading);   // weights come first: until they are there no memory is sought for sessions
+    run_on_engine_thread([&] { sessions.give_back_unused(); });
     auto host                = load_host_model(spec.path, device, prober, host_budget, options);
     hosts[file]              = {next_host_id, host};
     return {host, next_host_id++};
@@ -176,6 +186,7 @@ void Engine::open_context(Runner & runner) {
 // With nothing to do: memory for the largest session that a slot may have to give up, because getting it takes as long as
 // computing dozens of tokens. It is sought once sessions have left their slots.
 void Engine::prepare_sessions() {
+    if (n_loading > 0) return;
     size_t largest = 0;
     for (const auto & [_, runner] : runners) largest = std::max(largest, runner->largest_kept_bytes());
     sessions.prepare(largest);

@@ -63,6 +63,30 @@ std::optional<BlockPool::Block> BlockPool::take(size_t bytes) {
     return Block(*this, *gap->chunk, gap->chunk->base + gap->offset, bytes);
 }
 
+// A chunk in which anything is left stays whole, with what gaps there are in it then; the others can be given back.
+bool BlockPool::fits_without(const std::vector<const Block *> & gone, size_t bytes) const {
+    if (!budget.limit_bytes()) return true;
+    const size_t room = room_of(bytes);
+    uint64_t     left = 0;
+    for (const auto & chunk : chunks) {
+        std::map<size_t, size_t> gaps = chunk->gaps;
+        for (const Block * block : gone) {
+            if (block->chunk == chunk.get()) gaps.emplace(size_t(block->at - chunk->base), room_of(block->bytes));
+        }
+        size_t free = 0, stretch = 0, largest = 0, end = 0;
+        for (const auto & [offset, n] : gaps) {
+            stretch = offset == end ? stretch + n : n;
+            end     = offset + n;
+            largest = std::max(largest, stretch);
+            free += n;
+        }
+        if (largest >= room) return true;
+        if (free < chunk->bytes) left += chunk->bytes;
+    }
+    const uint64_t taken = budget.used_bytes() - held + left;
+    return taken <= budget.limit_bytes() && room <= budget.limit_bytes() - taken;
+}
+
 bool BlockPool::prepare(size_t bytes) { return !smallest_gap(room_of(bytes)) && grow(room_of(bytes)); }
 
 std::optional<BlockPool::Gap> BlockPool::smallest_gap(size_t bytes) const {

@@ -54,6 +54,8 @@ class BlockPool {
 
     // Nothing where the budget, in which all chunks count, or the machine has no room.
     std::optional<Block> take(size_t bytes);
+    // Whether `take` would have room if these blocks were gone.
+    bool fits_without(const std::vector<const Block *> & gone, size_t bytes) const;
     // Gets the memory for a block of that size now, so that taking it will cost nothing; false where nothing was to be done
     // or could be.
     bool prepare(size_t bytes);

@@ -108,7 +108,8 @@ size_t Decoder::min_arena_bytes() const {
 uint64_t Decoder::distance(int unit) const {
     const UsePlan & known    = plan ? *plan : *plans.begin()->second;
     const uint64_t  own      = uint64_t(known.distance(unit, node + 1));
-    const bool      passes   = streaming() && !passing.empty() && passing[size_t(unit)];
+    const bool      in_use   = known.distance(unit, 0) <= node && own < uint64_t(known.size() - (node + 1));
+    const bool      passes   = streaming() && !passing.empty() && passing[size_t(unit)] && !in_use;
     return passes ? own + longest_distance : own;
 }
 
@@ -129,9 +130,9 @@ double Decoder::decode(const std::vector<PassToken> & tokens) {
         paged_pass(tokens);
     }
     graph_moves = residency.moves(model);
-    // The CPU's own time: what it waited for was the rest of the model, which comes once. Nor do new graphs come again.
+    // The CPU's own time: what it waited for was the rest of the model, which comes once.
     const double took = now_s() - started - (how == Oversize::host ? waited_s : 0);
-    if (watched && !replanned && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took);
+    if (watched && weight_bytes > residency.arena_bytes()) oversize.note(how, int(tokens.size()), took, replanned);
     node = -1;
     return waited_s;
 }

@@ -58,8 +58,9 @@ Oversize OversizePolicy::choose(int n_tokens, uint64_t missing_bytes, double lin
     return now;
 }
 
-void OversizePolicy::note(Oversize how, int n_tokens, double seconds) {
+void OversizePolicy::note(Oversize how, int n_tokens, double seconds, bool replanned) {
     Seen & seen = (how == Oversize::host ? host : stream)[n_tokens];
+    if (replanned && seen.passes >= first_few - 1) return;
     if (seen.passes == 0 || (seen.passes < first_few && seconds < seen.seconds)) seen.seconds = seconds;
     else if (seen.passes >= first_few) seen.seconds += weight * (seconds - seen.seconds);
     seen.passes++;

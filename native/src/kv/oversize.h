@@ -24,7 +24,8 @@ class OversizePolicy {
     // long passes are streamed and short ones computed, until measured times say otherwise by a tenth or more: a change
     // makes llama.cpp plan its graphs anew.
     Oversize choose(int n_tokens, uint64_t missing_bytes, double link_bytes_per_s);
-    void     note(Oversize how, int n_tokens, double seconds);
+    // replanned: new graphs were planned in this pass, so it counts only where there is no other.
+    void     note(Oversize how, int n_tokens, double seconds, bool replanned = false);
 
   private:
     struct Seen {

@@ -24,10 +24,10 @@ void SessionStore::count_dropped() {
 }
 
 // Were all sessions gone, would it fit? Weights have their part of the budget too, and what was taken is still in memory.
-bool SessionStore::could_fit(uint64_t bytes) const {
-    if (!budget.limit_bytes()) return true;
-    const uint64_t others = budget.used_bytes() - pool.held_bytes() + pool.used_bytes() - counts.bytes;
-    return others <= budget.limit_bytes() && bytes <= budget.limit_bytes() - others;
+bool SessionStore::could_fit(size_t bytes) const {
+    std::vector<const BlockPool::Block *> all;
+    for (const auto & [_, session] : sessions) all.push_back(&session.block);
+    return pool.fits_without(all, bytes);
 }
 
 std::optional<BlockPool::Block> SessionStore::make_room(size_t bytes) {

@@ -39,7 +39,7 @@ class SessionStore {
     // Writes the state to where it is to lie; false where it cannot.
     using Write = std::function<bool(std::span<uint8_t> to)>;
 
-    SessionStore(HostBudget & budget, BlockPool::Allocate allocate) : budget(budget), pool(budget, std::move(allocate)) {}
+    SessionStore(HostBudget & budget, BlockPool::Allocate allocate) : pool(budget, std::move(allocate)) {}
 
     // Keeps the session; the least recently used ones make room for it. Dropped where even so there is none.
     void put(const Key & key, const std::vector<llama_token> & tokens, double last_used_s, size_t state_bytes, const Write & write);
@@ -64,10 +64,9 @@ class SessionStore {
 
     void erase(Sessions::iterator session);
     void count_dropped();
-    bool could_fit(uint64_t bytes) const;
+    bool could_fit(size_t bytes) const;
     std::optional<BlockPool::Block> make_room(size_t bytes);
 
-    HostBudget &       budget;
     BlockPool          pool;
     Sessions           sessions;
     mutable std::mutex mutex;   // guards everything below

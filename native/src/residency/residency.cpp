@@ -160,11 +160,8 @@ double Residency::require(ModelId model, const std::vector<int> & units, const D
     const auto needed_now = [&](ModelId m, int unit) {
         return m == model && std::find(units.begin(), units.end(), unit) != units.end() ? NextUse(0) : distance(m, unit) + 1;
     };
-    const auto absent = [&](int unit) { return of(model, unit).state == UnitState::absent; };
-    while (std::any_of(units.begin(), units.end(), absent)) {   // closing gaps for one may have taken back another
-        for (int unit : units) {
-            if (!request(model, unit, needed_now, 0, false, joining)) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
-        }
+    for (int unit : units) {
+        if (!request(model, unit, needed_now, 0, false, joining)) throw Error(ErrorCode::engine, "one graph node needs more than the arena holds");
     }
     double waited = 0;
     for (int unit : units) waited += uploader.wait(of(model, unit));
