@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from agentmux.chatting import ANY_TEXT, ChatRequest, Declared
 from agentmux.messages import Message, Role, ToolCall
@@ -16,6 +17,8 @@ from agentmux.server.problems import Problem
 from agentmux.server.settings import ServerSettings
 from agentmux.server.wire import ChatBody, ChatMessage, CompletionBody, NamedChoice, Part, Sampled
 from agentmux.tools import Tool
+
+Body = TypeVar("Body")
 
 _SEEDS = 2**32 - 1
 _DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0)
@@ -36,6 +39,20 @@ class Asked:
     stream: bool
     include_usage: bool
     """A last chunk of the stream has it."""
+
+
+async def understood(
+    understand: Callable[[Body, ServerSettings, Declared], Asked],
+    body: Body,
+    settings: ServerSettings,
+    declared: Declared,
+    has_schemas: bool,
+) -> Asked:
+    """What a body asks for, by ``chat_of`` or another. In a thread where it has schemas: their grammars take a while,
+    and others must not wait for them. Raises what ``understand`` raises."""
+    if has_schemas:
+        return await asyncio.to_thread(understand, body, settings, declared)
+    return understand(body, settings, declared)
 
 
 def chat_of(body: ChatBody, settings: ServerSettings, declared: Declared) -> Asked:

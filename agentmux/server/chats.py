@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -16,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from agentmux.chatting import ChatAnswer, ChatDelta
 from agentmux.messages import TokenLogprob
 from agentmux.server.answers import DONE, EventStream, Form, Told, begun, sse, token_document, usage_document
-from agentmux.server.asked import Asked, chat_of
+from agentmux.server.asked import Asked, chat_of, understood
 from agentmux.server.problems import problem_of
 from agentmux.server.reading import document_of
 from agentmux.server.state import Served
@@ -28,7 +27,8 @@ async def chat_completions(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ChatBody, served.settings)
     served.expect(body.model)
-    asked = await _understood(served, body)
+    has_schemas = bool(body.tools or body.response_format)
+    asked = await understood(chat_of, body, served.settings, served.declared, has_schemas)
     paper = _Paper(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
     if not asked.stream:
         answers = await answers_to(request, served, asked)
@@ -40,13 +40,6 @@ async def chat_completions(served: Served, request: Request) -> Response:
     vocabulary = await served.mux.vocabulary(body.model) if body.logprobs else ()
     first = await begun(request, events)
     return EventStream(_chunks(served, paper, first, events, asked, vocabulary))
-
-
-async def _understood(served: Served, body: ChatBody) -> Asked:
-    if body.tools or body.response_format:
-        # In a thread: grammars of large schemas take a while, and others must not wait for them.
-        return await asyncio.to_thread(chat_of, body, served.settings, served.declared)
-    return chat_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)

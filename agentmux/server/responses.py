@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -15,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from agentmux.chatting import ChatAnswer, ChatDelta, ChatReasoned
 from agentmux.server.answers import EventStream, Told, begun, usage_document
-from agentmux.server.asked import Asked
+from agentmux.server.asked import understood
 from agentmux.server.problems import Problem, problem_of
 from agentmux.server.reading import document_of
 from agentmux.server.responses_body import ResponseBody, ToolChoice, response_of
@@ -28,7 +27,8 @@ async def responses(served: Served, request: Request) -> Response:
     """An answer to a conversation, whole or as it comes."""
     body = await document_of(request, ResponseBody, served.settings)
     served.expect(body.model)
-    asked = await _understood(served, body)
+    has_schemas = bool(body.tools or (body.text and body.text.format))
+    asked = await understood(response_of, body, served.settings, served.declared, has_schemas)
     paper = _Paper(f"resp_{uuid.uuid4().hex}", int(time.time()), body)
     if not asked.stream:
         (answer,) = await answers_to(request, served, asked)
@@ -38,13 +38,6 @@ async def responses(served: Served, request: Request) -> Response:
     events = events_of(served, asked)
     first = await begun(request, events)
     return EventStream(_events(served, paper, first, events))
-
-
-async def _understood(served: Served, body: ResponseBody) -> Asked:
-    if body.tools or (body.text and body.text.format):
-        # In a thread: grammars of large schemas take a while, and others must not wait for them.
-        return await asyncio.to_thread(response_of, body, served.settings, served.declared)
-    return response_of(body, served.settings, served.declared)
 
 
 @dataclass(frozen=True, slots=True)

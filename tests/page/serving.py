@@ -21,6 +21,7 @@ from tests.server.live import chat
 
 LINK_BYTES_PER_S = "40000000"
 """The largest model takes a sixth of a second, so that there is something to see."""
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 LONG = {"logit_bias": {"0": -100}, "max_tokens": 150}
 """By itself, for the coder, whose end token is 0."""
 PIPELINE = """

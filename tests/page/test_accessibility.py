@@ -9,21 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.serving import LONG, Server, Window, asked, browser
-from tests.page.test_page import SIZES
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def server(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("served"))
-    yield one
-    one.end()
+from tests.page.serving import LONG, SIZES, Server, Window, asked
 
 
 def violations(page: Page) -> list[str]:

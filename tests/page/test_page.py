@@ -8,23 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.page.serving import LONG, Server, Window, artefacts, asked, browser, free_port
-
-SIZES = {"wide": (1280, 800), "phone": (390, 844)}
-
-
-# Of a module, not of the session: while it is there, its loop runs in this thread, and no other could.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as launched:
-        yield launched
-
-
-@pytest.fixture(scope="module")
-def server(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    one = Server(tmp_path_factory.mktemp("served"))
-    yield one
-    one.end()
+from tests.page.serving import LONG, SIZES, Server, Window, artefacts, asked, free_port
 
 
 @pytest.fixture

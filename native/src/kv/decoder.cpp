@@ -151,14 +151,13 @@ void Decoder::resident_pass(const std::vector<PassToken> & tokens) {
 bool Decoder::choose_device(int n_tokens) {
     const size_t arena = residency.arena_bytes();
     if (passing_in != arena) {
-        passing    = passing_units(host.units, arena, stop_bytes);
-        passing_in = arena;
+        passing       = passing_units(host.units, arena, stop_bytes);
+        passing_in    = arena;
+        passing_bytes = 0;
+        for (size_t i = 0; i < passing.size(); i++) passing_bytes += passing[i] ? host.units[i].bytes : 0;
+        turns_of = nullptr;
     }
-    if (weight_bytes > arena) {
-        uint64_t streamed_bytes = 0;
-        for (size_t i = 0; i < passing.size(); i++) streamed_bytes += passing[i] ? host.units[i].bytes : 0;
-        how = oversize.choose(n_tokens, streamed_bytes, residency.uploads().bytes_per_s());
-    }
+    if (weight_bytes > arena) how = oversize.choose(n_tokens, passing_bytes, residency.uploads().bytes_per_s());
     const bool left_to_host = weight_bytes > arena && how == Oversize::host;
     const auto units        = left_to_host ? beyond_arena(host.units, arena) : std::vector<bool>(host.units.size(), false);
     const bool replan       = units != planned;
@@ -200,9 +199,12 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
     const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
     set_callback(context.get(), on_node_c, this);
     for (int attempt = 0;; attempt++) {
-        mode  = Mode::paged;
-        node  = -1;
-        turns = streaming() ? turnovers(*plan, passing) : std::vector<bool>(size_t(plan->size()), false);
+        mode = Mode::paged;
+        node = -1;
+        if (streaming() && turns_of != plan) {
+            turns    = turnovers(*plan, passing);
+            turns_of = plan;
+        }
         seen.clear();
         advance();
         run(tokens);
@@ -262,7 +264,7 @@ bool Decoder::ask_after(const NodeUses & uses) {
         if (missing(uses)) void_pass();
         return false;
     }
-    return node + 1 < plan->size() && (turns[size_t(node) + 1] || missing(plan->at(node + 1)));
+    return node + 1 < plan->size() && ((streaming() && turns[size_t(node) + 1]) || missing(plan->at(node + 1)));
 }
 
 NodeUses Decoder::uses_of(const ggml_tensor * tensor) const {

@@ -139,8 +139,10 @@ class Decoder {
     std::vector<bool>   planned;   // [unit] whether the graphs are planned for the CPU to compute it
     OversizePolicy      oversize;
     std::vector<bool>   passing;        // [unit] streamed in each pass, where the model exceeds the arena and is streamed
+    size_t              passing_bytes = 0;
     size_t              passing_in = 0; // the arena's bytes that they were chosen for
-    std::vector<bool>   turns;          // [node] of the pass now running: see turnovers
+    std::vector<bool>   turns;          // [node] of a pass that streams: see turnovers
+    std::shared_ptr<const UsePlan> turns_of;   // the plan and the passing units that they were found for; null: anew
     Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena
 
     std::map<Shape, std::shared_ptr<const UsePlan>> plans;
