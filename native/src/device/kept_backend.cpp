@@ -22,11 +22,16 @@ struct BackendHead {
     Free         free;
 };
 
+struct Shared {
+    Free free;
+    int  users = 0;
+    bool kept  = true;
+};
+
 struct Replaced {
-    std::mutex                              mutex;
-    std::map<ggml_backend_dev_t, Make>      makes;
-    std::map<ggml_backend_t, Free>          frees;
-    std::map<ggml_backend_t, KeptBackend *> keepers;
+    std::mutex                         mutex;
+    std::map<ggml_backend_dev_t, Make> makes;
+    std::map<ggml_backend_t, Shared>   instances;
 };
 
 // As long-lived as ggml's devices, which are the process's.
@@ -71,9 +76,10 @@ KeptBackend::Lending::Lending(KeptBackend & kept) : before(lender) {
 
 KeptBackend::Lending::~Lending() { lender = before; }
 
-bool KeptBackend::in_use() const {
-    std::lock_guard lock(replaced().mutex);
-    return lent;
+int KeptBackend::users() const {
+    Replaced &      all = replaced();
+    std::lock_guard lock(all.mutex);
+    return backend ? all.instances.at(backend).users : 0;
 }
 
 ggml_backend_t KeptBackend::make(ggml_backend_dev_t device, const char * params) {
@@ -92,39 +98,45 @@ ggml_backend_t KeptBackend::take(const char * params) {
     {
         std::lock_guard lock(all.mutex);
         original = all.makes.at(device);
-        if (backend && !lent) {
-            lent = true;
+        if (backend) {
+            all.instances.at(backend).users++;
             return backend;
         }
     }
     ggml_backend_t made = original(device, params);
+    if (!made || !looks_right(*head_of(made))) return made;
     std::lock_guard lock(all.mutex);
-    if (!made || backend || !looks_right(*head_of(made))) return made;
-    all.frees[made]     = head_of(made)->free;
-    all.keepers[made]   = this;
+    all.instances[made] = {.free = head_of(made)->free, .users = 1};
     head_of(made)->free = give_back;
     backend             = made;
-    lent                = true;
     return made;
 }
 
 void KeptBackend::give_back(ggml_backend_t backend) {
     ggml_backend_synchronize(backend);
-    std::lock_guard lock(replaced().mutex);
-    replaced().keepers.at(backend)->lent = false;
+    Replaced & all = replaced();
+    {
+        std::lock_guard lock(all.mutex);
+        Shared &        shared = all.instances.at(backend);
+        shared.users--;
+        if (shared.users > 0 || shared.kept) return;
+        head_of(backend)->free = shared.free;
+        all.instances.erase(backend);
+    }
+    ggml_backend_free(backend);
 }
 
-KeptBackend::~KeptBackend() {
+void KeptBackend::let_go() {
     if (!backend) return;
     Replaced & all = replaced();
     {
         std::lock_guard lock(all.mutex);
-        head_of(backend)->free = all.frees.at(backend);
-        all.frees.erase(backend);
-        all.keepers.erase(backend);
-        if (lent) return;
+        Shared &        shared = all.instances.at(backend);
+        shared.users++;   // until it is given back below
+        shared.kept = false;
     }
-    ggml_backend_free(backend);
+    give_back(backend);
+    backend = nullptr;
 }
 
 }  // namespace agentmux

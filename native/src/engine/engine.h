@@ -87,7 +87,7 @@ class Engine {
     const uint64_t     budget_bytes;   // 0 on the CPU where none was given
     const bool         in_place;       // on the CPU without a budget: computed where the files are mapped, nothing is copied
     HostBudget         host_budget;
-    KeptBackend        prober;   // for the contexts that show a file's graphs as it is loaded
+    KeptBackend        backend;   // of all contexts; engine thread only
     SessionStore       sessions;
     EventQueue         events;
     Helpers            helpers;

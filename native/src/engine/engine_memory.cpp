@@ -55,7 +55,7 @@ std::pair<std::shared_ptr<HostModel>, ModelId> Engine::hold(const LoadSpec & spe
     options.on_device_thread = [&](const std::function<void()> & use) { run_on_engine_thread(use); };
     const Loading loading(n_loading);   // weights come first: until they are there no memory is sought for sessions
     run_on_engine_thread([&] { sessions.give_back_unused(); });
-    auto host                = load_host_model(spec.path, device, prober, host_budget, options);
+    auto host                = load_host_model(spec.path, device, backend, host_budget, options);
     hosts[file]              = {next_host_id, host};
     return {host, next_host_id++};
 }
@@ -66,7 +66,7 @@ void Engine::install(const std::shared_ptr<Runner> & runner) {
     clear_device();
     Runners models = runners;
     models.emplace(runner->id, runner);
-    runner->make_decoder(device, residency, distances, n_threads, config.oversize);
+    runner->make_decoder(device, backend, residency, distances, n_threads, config.oversize);
     {
         std::vector<Weight> weights;
         for (const Unit & unit : runner->host->units) weights.insert(weights.end(), unit.weights.begin(), unit.weights.end());
@@ -119,6 +119,7 @@ void Engine::withdraw(std::shared_ptr<Runner> & runner) {
     if (!is_held(runner->host_id)) residency.remove(runner->host_id);
     runner.reset();
     clear_device();
+    if (runners.empty()) backend.let_go();
     make_arena(arena_for(runners), runners);
 }
 

@@ -27,9 +27,10 @@ Runner::Runner(std::shared_ptr<const HostModel> h, ModelId host_id, int id, cons
       hash_logits(hash_logits),
       the_slots(spec.slots, id, store) {}
 
-void Runner::make_decoder(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads, Oversize oversize) {
+void Runner::make_decoder(const Device & device, KeptBackend & backend, Residency & residency, const Residency::Distance & distances, int n_threads,
+                          Oversize oversize) {
     const ContextShape shape = {spec.context_tokens, spec.slots, batch_tokens(), n_threads, oversize};
-    the_decoder              = std::make_unique<Decoder>(*host, host_id, device, residency, distances, shape);
+    the_decoder              = std::make_unique<Decoder>(*host, host_id, device, backend, residency, distances, shape);
 }
 
 void Runner::open(bool watched) {

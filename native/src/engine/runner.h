@@ -23,7 +23,8 @@ class Runner {
     Runner(std::shared_ptr<const HostModel> host, ModelId host_id, int id, const LoadSpec & spec, EventQueue & events, SessionStore & store,
            Helpers & helpers, bool hash_logits);
 
-    void make_decoder(const Device & device, Residency & residency, const Residency::Distance & distances, int n_threads, Oversize oversize);
+    void make_decoder(const Device & device, KeptBackend & backend, Residency & residency, const Residency::Distance & distances, int n_threads,
+                      Oversize oversize);
 
     const LoadSpec                         spec;
     const std::shared_ptr<const HostModel> host;

@@ -34,14 +34,13 @@ bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shap
 
 }  // namespace
 
-Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
-                 const ContextShape & shape)
-    : host(host), model(model), on_device(device.has_own_memory()), residency(residency), distances(distances), shape(shape),
+Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, KeptBackend & backend, Residency & residency,
+                 const Residency::Distance & distances, const ContextShape & shape)
+    : host(host), model(model), on_device(device.has_own_memory()), backend(backend), residency(residency), distances(distances), shape(shape),
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
       learn_tokens(on_device ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
-      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), backend(device.handle()),
-      oversize(shape.oversize) {}
+      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
 
 void Decoder::open(bool watch) {
     const LogCapture     log;

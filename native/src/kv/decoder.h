@@ -45,8 +45,9 @@ struct PassToken {
 class Decoder {
   public:
     // No context yet. `distances` is how far every model's units are from use while this model runs.
-    Decoder(const HostModel & host, ModelId model, const Device & device, Residency & residency, const Residency::Distance & distances,
-            const ContextShape & shape);
+    // `backend`: what its contexts compute with, those of other models too.
+    Decoder(const HostModel & host, ModelId model, const Device & device, KeptBackend & backend, Residency & residency,
+            const Residency::Distance & distances, const ContextShape & shape);
 
     // Creates the context. The model's weights must lie where they will be computed (in a buffer of the device).
     // watched: llama.cpp can ask at each node, so that units may come and go; without it the whole model must be resident
@@ -125,6 +126,7 @@ class Decoder {
     const HostModel &   host;
     const ModelId       model;
     const bool          on_device;
+    KeptBackend &       backend;
     Residency &         residency;
     const Residency::Distance distances;
     const ContextShape  shape;
@@ -132,7 +134,6 @@ class Decoder {
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
     const size_t        weight_bytes;
     llama_batch         batch;
-    KeptBackend         backend;   // outlives the contexts that compute with it, one after another
     llama_context_ptr   context;
     bool                watched = false;
     std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context
