@@ -116,9 +116,10 @@ class EngineContender:
         end, cpu_s = time.perf_counter(), time.process_time() - cpu
         stats = [ended[turn].stats for turn in turns]
         prefill = workload.phase == "prefill"
+        compute_s = sum(one.prefill_s for one in stats) if prefill or workload.from_prompt else 0.0
         return Timing(
-            whole_s=end - (begin if prefill else prefilled),
-            compute_s=sum(one.prefill_s for one in stats) if prefill else ended[last].stats.decode_s,
+            whole_s=end - (begin if prefill or workload.from_prompt else prefilled),
+            compute_s=compute_s + (0.0 if prefill else ended[last].stats.decode_s),
             cpu_s=cpu_s,
             answers=tuple(ended[turn].tokens for turn in turns),
             uploaded_bytes=max(one.uploaded_bytes for one in stats),

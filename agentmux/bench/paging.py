@@ -17,15 +17,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
-from agentmux.bench import router, shapes, singles
+from agentmux.bench import binaries, llama_tools, router, shapes
 from agentmux.bench.apart import Tell, run_apart
 from agentmux.bench.engine import loaded_versions
 from agentmux.bench.machine import this_machine, usable_cores
 from agentmux.bench.nvml import Nvml, Watch
 from agentmux.bench.paging_contenders import Contender, EngineCycle, Reload, Static
 from agentmux.bench.paging_plan import Step, bound_first_token_s, missing_bytes, steps
-from agentmux.bench.paging_report import ModelSize, PagingReport, Repetition, Sample, TurnNumbers, summarised
+from agentmux.bench.paging_report import (
+    ModelSize,
+    PagingReport,
+    Repetition,
+    Sample,
+    TurnNumbers,
+    beside_engine,
+    summarised,
+)
 from agentmux.bench.random_models import PREFIX
+from agentmux.bench.singles import Alone
 from agentmux.bench.workload import Shape
 from agentmux.engine.base import EngineConfig
 from agentmux.errors import ConfigError, EngineError
@@ -55,6 +64,10 @@ class Settings:
     """Empty: ``CONTENDERS``, and ``router`` where there is one."""
     router: str | None = None
     """llama.cpp's ``llama-server``."""
+    llama_bench: str | None = None
+    """llama.cpp's, for one slot of ``single_slots``."""
+    llama_batched_bench: str | None = None
+    """llama.cpp's, for several slots of ``single_slots``."""
     prompt_tokens: int = 512
     tokens: int = 128
     turns: int = 9
@@ -86,9 +99,10 @@ class Settings:
             known = ", ".join(CONTENDERS + ROUTERS)
             raise ConfigError(f"no contender {', '.join(sorted(unknown))}; there is: {known}")
         if self.router is not None:
-            router.checked(self.router)
+            binaries.checked(self.router, router.LLAMA_SERVER)
         elif needing := set(self.contenders) & set(ROUTERS):
             raise ConfigError(f"contender {', '.join(sorted(needing))}: needs a llama-server; name its file (--router)")
+        llama_tools.check(self)
         if self.use and len(self.use) != len(self.models):
             raise ConfigError(f"{len(self.use)} shares for {len(self.models)} models")
 
@@ -166,8 +180,8 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
 
     Raises ModelError, ConfigError, NeverFits, EngineError, OSError where there is no room for random models.
     """
-    version = None if settings.router is None else router.version_of(settings.router)
-    nvml = Nvml()
+    version = None if settings.router is None else binaries.version_of(settings.router, router.LLAMA_SERVER)
+    alone, nvml = Alone(settings, tell), Nvml()
     base_bytes, began = nvml.used_bytes(), datetime.now(UTC).isoformat(timespec="seconds")
     with _files(settings, tell) as (names, paths):
         job = _Job(settings, names, paths, base_bytes)
@@ -176,12 +190,7 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
         for name in settings.chosen:
             if name != PAGED:
                 repetitions += run_apart(_other, job, name, paged.device, paged.sizes, tell=tell)
-        single = [
-            one
-            for slots in settings.single_slots
-            for measured in (singles.engine, singles.plain)
-            for one in run_apart(measured, paths[0], settings, slots, paged.device, tell=tell)
-        ]
+        single, tools = alone.measured(paths[0], paged.device)
     sizes, link = paged.sizes, float(settings.link_bytes_per_s or paged.upload_bytes_per_s)
     bounded, decode_s = _bounded(repetitions, settings, sizes, paged.arena_bytes, link)
     return PagingReport(
@@ -201,7 +210,8 @@ def bench_paging(settings: Settings, command: Sequence[str] = (), tell: Tell = l
         router=version,
         models=tuple(sizes),
         summaries=summarised(bounded, decode_s, link),
-        singles=tuple(single),
+        singles=beside_engine(single),
+        tools=tuple(tools),
         repetitions=tuple(bounded),
         timeline=tuple(paged.timeline),
         timeline_turns=tuple(paged.timeline_turns),

@@ -117,13 +117,29 @@ class Single(_Value):
     """One model alone, resident: tokens per second of each way to run it."""
 
     contender: str = Field(
-        description="plain: llama_decode in a loop that samples nothing, as llama-bench does; engine"
+        description="plain: llama_decode in a loop that samples nothing, as llama-bench does; engine; llama-bench or "
+        "llama-batched-bench: what they say"
     )
     phase: str = Field(description="prefill or decode")
     slots: int
     depth_tokens: int = Field(description="in the KV cache of each slot when the phase begins")
     tokens_per_s: float
     all_tokens_per_s: tuple[float, ...] = Field(description="[repetition]")
+    engine_share: float | None = Field(
+        default=None, description="the engine's tokens per second over these; null where it did not run the same"
+    )
+
+
+class ToolRun(_Value):
+    """A run of a program of llama.cpp's own."""
+
+    tool: str
+    slots: int
+    version: str | None = Field(description="as it says; null where it does not")
+    command: tuple[str, ...]
+    unified_kv: bool | None = Field(
+        description="whether all slots shared one KV cache, by its default; null for one slot, or if it does not say"
+    )
 
 
 class ModelSize(_Value):
@@ -159,6 +175,7 @@ class PagingReport(_Value):
     models: tuple[ModelSize, ...]
     summaries: tuple[Summary, ...]
     singles: tuple[Single, ...]
+    tools: tuple[ToolRun, ...] = Field(default=(), description="what singles of llama.cpp's own programs came of")
     repetitions: tuple[Repetition, ...]
     timeline: tuple[Sample, ...] = Field(description="of one more repetition of the paged engine, for the picture")
     timeline_turns: tuple[TurnNumbers, ...]
@@ -176,6 +193,22 @@ def summarised(
     for one in repetitions:
         groups.setdefault(one.contender, []).append(one)
     return tuple(_summary(name, runs, slot_decode_s or {}, link_bytes_per_s) for name, runs in groups.items())
+
+
+def beside_engine(singles: Sequence[Single]) -> tuple[Single, ...]:
+    """These with the engine's share of each, and those of the same kind beside each other."""
+    of_engine = {_kind(one): one.tokens_per_s for one in singles if one.contender == "engine"}
+    shared = [
+        one.model_copy(update={"engine_share": of_engine[_kind(one)] / one.tokens_per_s})
+        if one.contender != "engine" and _kind(one) in of_engine
+        else one
+        for one in singles
+    ]
+    return tuple(sorted(shared, key=_kind))
+
+
+def _kind(one: Single) -> tuple[int, bool, int]:
+    return one.slots, one.phase != "prefill", one.depth_tokens
 
 
 def _summary(contender: str, runs: list[Repetition], decode_s: dict[str, float], link: float) -> Summary:

@@ -73,6 +73,8 @@ class PlainLlama:
         end, cpu_s = time.perf_counter(), time.process_time() - cpu
         if workload.phase == "prefill":
             whole_s, compute_s = end - begin, prefill_compute_s
+        elif workload.from_prompt:
+            whole_s, compute_s = end - begin, self._compute_s
         else:
             whole_s, compute_s = end - prefilled, self._compute_s - prefill_compute_s
         return Timing(whole_s, compute_s, cpu_s, answers)

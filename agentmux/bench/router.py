@@ -5,59 +5,36 @@ https://github.com/ggml-org/llama.cpp/tree/master/tools/server#using-multiple-mo
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any, BinaryIO
 
+from agentmux.bench.binaries import checked, ends_with_parent, environment, quoted
 from agentmux.bench.gguf_writer import tokenizer_of
 from agentmux.bench.paging_plan import Step, prompt_of
 from agentmux.bench.paging_report import TurnNumbers, unpaged
 from agentmux.bench.workload import Shape
 from agentmux.errors import ConfigError, EngineError, ModelCorrupt
 
+LLAMA_SERVER = "llama-server"
 HEALTHY_S = 60.0
 """How long a server may take until it says that it is well; it loads no model for that."""
 SILENCE_S = 300.0
 """How long it may say nothing while it loads a model, or between two tokens."""
-_VERSION_S = 60.0
 _END_S = 20.0
 """Its model instances have half of that to end by themselves."""
 _LOOK_S = 0.02
 _HOST = "127.0.0.1"
 _TAIL_BYTES = 8192
-_PR_SET_PDEATHSIG = 1
-
-
-def checked(binary: str) -> str:
-    """``binary`` as an absolute path. Raises ConfigError where it is no file that can be run."""
-    path = os.path.abspath(os.path.expanduser(binary))
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        raise ConfigError(f"{binary}: no file that can be run; it should be llama.cpp's llama-server")
-    return path
-
-
-def version_of(binary: str) -> str | None:
-    """What it says of its version; None where it says nothing. Raises ConfigError where it cannot be run."""
-    try:
-        said = subprocess.run(
-            [checked(binary), "--version"], capture_output=True, text=True, errors="replace", timeout=_VERSION_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"{binary}: {error}") from None
-    lines = (said.stdout + said.stderr).splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("version:")), None)
 
 
 class Router:
@@ -143,19 +120,16 @@ class _Server:
     def __init__(self, binary: str, options: Sequence[str], folder: str) -> None:
         self._port = _free_port()
         self._said: BinaryIO = open(os.path.join(folder, "stderr"), "w+b")  # noqa: SIM115
-        command = [checked(binary), "--host", _HOST, "--port", str(self._port), *options]
-        # What a user has set for a server of their own would change what is measured.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
-        environment["LLAMA_CACHE"] = folder
+        command = [checked(binary, LLAMA_SERVER), "--host", _HOST, "--port", str(self._port), *options]
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
-                env=environment,
+                env=environment(LLAMA_CACHE=folder),
                 start_new_session=True,
-                preexec_fn=_ends_with_parent(),
+                preexec_fn=ends_with_parent(),
             )
         except OSError as error:
             self._said.close()
@@ -204,11 +178,10 @@ class _Server:
         """The error that says it, with the last line that the server said, of those about errors if there are any."""
         self._said.seek(0, os.SEEK_END)
         self._said.seek(-min(self._said.tell(), _TAIL_BYTES), os.SEEK_END)
-        lines = [line.strip() for line in self._said.read().decode(errors="replace").split("\n") if line.strip()]
-        last = ([line for line in lines if "error" in line.lower()] or lines or [""])[-1]
+        last = quoted(self._said.read().decode(errors="replace"))
         status = self._process.poll()
         ended = "" if status is None else f" (exit status {status})"
-        return EngineError(f"llama-server {what}{ended}" + (f"; it said: {last}" if last else ""))
+        return EngineError(f"llama-server {what}{ended}{last}")
 
     def close(self) -> None:
         """Ask the group to end, then make it."""
@@ -251,10 +224,3 @@ def vocabularies(paths: Sequence[str]) -> list[int]:
 def _free_port() -> int:
     with socket.create_server((_HOST, 0)) as listening:
         return int(listening.getsockname()[1])
-
-
-def _ends_with_parent() -> Callable[[], object] | None:
-    """What a new process does first, so that it is told to end when this one is killed; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return None
-    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM))

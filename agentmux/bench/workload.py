@@ -29,6 +29,8 @@ class Workload:
     prompt_tokens: int
     """Of each slot."""
     max_tokens: int
+    from_prompt: bool = False
+    """The phase begins with the prompts, not when they are in."""
 
     @classmethod
     def prefill(cls, slots: int, prompt_tokens: int) -> Workload:
@@ -45,10 +47,17 @@ class Workload:
         shortened = prompt_tokens if slots == 1 else min(prompt_tokens, batch_tokens // slots)
         return cls("decode", slots, shortened, max_tokens)
 
+    @classmethod
+    def from_empty(cls, slots: int, max_tokens: int) -> Workload:
+        """Answers to prompts of one token, these prompts' step counted: as many tokens as steps, as in llama-bench."""
+        return cls("decode", slots, 1, max_tokens, from_prompt=True)
+
     @property
     def tokens(self) -> int:
         """Tokens of the phase that is measured; the first of an answer belongs to the prompt."""
-        return self.slots * (self.prompt_tokens if self.phase == "prefill" else self.max_tokens - 1)
+        if self.phase == "prefill":
+            return self.slots * self.prompt_tokens
+        return self.slots * (self.max_tokens if self.from_prompt else self.max_tokens - 1)
 
     def prompts(self, seed: int, n_vocabulary: int) -> list[tuple[int, ...]]:
         """[slot] token ids that wander over the vocabulary; another seed, other prompts."""
@@ -64,7 +73,7 @@ class Timing:
 
     whole_s: float
     """The phase as the caller sees it. Prefill: from the first prompt's submission to the last answer's end. Decode:
-    from the end of the last prompt to the last answer's end."""
+    from the end of the last prompt to the last answer's end, or from the first prompt's submission as well."""
     compute_s: float
     """The part of it within llama.cpp, from the call of ``llama_decode`` to the end of ``llama_synchronize``. A step
     that two prompts share counts for each."""

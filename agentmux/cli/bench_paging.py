@@ -30,6 +30,8 @@ _COUNT = click.IntRange(min=1)
 @click.option("--device-bytes", type=Size(), default="8GiB", show_default=True, help="Budget of the paged engine.")
 @click.option("--contenders", help="Which to run. Default: paged,resident,reload,static; with --router also router.")
 @click.option("--router", metavar="FILE", help="A llama-server: run it as a router, too (router, router-resident).")
+@click.option("--llama-bench", metavar="FILE", help="Run it beside --alone 1.")
+@click.option("--llama-batched-bench", metavar="FILE", help="Run it beside --alone with several slots.")
 @click.option("--prompt-tokens", type=_COUNT, default=512, show_default=True, help="Of each turn's prompt.")
 @click.option("--tokens", type=click.IntRange(min=2), default=128, show_default=True, help="Of each answer.")
 @click.option("--turns", type=_COUNT, default=9, show_default=True, help="In each repetition.")
@@ -50,6 +52,7 @@ def paging(models: tuple[str, ...], target: str | None, svg: str | None, **optio
     """Measure turns over several models that do not fit together, beside the same engine with room for all, llama.cpp
     that loads and frees a model at each turn, and llama.cpp with a fixed part of each on the device. With --router
     also llama.cpp's server as a router that has one model at a time (router) or, if asked for, all (router-resident).
+    With --alone, also the first model resident, in the engine and in llama.cpp's own benches, if they are given.
 
     MODEL is a GGUF file, a bundled model, or random:SHAPE with SHAPE one of llama3-1b, llama3-3b, llama3-8b,
     mistral-7b, qwen3-8b, qwen3-14b, gemma3-4b, tiny: random weights in that shape, Q4_0, written for the occasion.
@@ -108,6 +111,10 @@ def _show(report: PagingReport, output: Output) -> None:
             output.line(f"{summary.contender}: sessions from host memory: {back} of what their bytes need on the link")
     if report.singles:
         output.render(_singles(report))
+    for run in report.tools:
+        caches = {None: "", True: ", one KV cache for all slots", False: ", a KV cache for each slot"}[run.unified_kv]
+        said = run.version or "no version"
+        output.line(f"{run.tool}, {run.slots} slot(s): {printable(said)}{caches}")
 
 
 def _row(summary: Summary) -> tuple[str, ...]:
@@ -128,9 +135,10 @@ def _singles(report: PagingReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("alone", "phase"):
         table.add_column(name, no_wrap=True)
-    for name in ("slots", "depth", "tokens/s"):
+    for name in ("slots", "depth", "tokens/s", "engine is"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in report.singles:
-        row = (one.contender, one.phase, str(one.slots), str(one.depth_tokens), f"{one.tokens_per_s:.1f}")
+        share = "" if one.engine_share is None else f"{100 * one.engine_share:.1f} %"
+        row = (one.contender, one.phase, str(one.slots), str(one.depth_tokens), f"{one.tokens_per_s:.1f}", share)
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import structlog
 
+from agentmux.bench.binaries import version_of
 from agentmux.bench.gguf_writer import tokenizer_of
 from agentmux.bench.paging import CONTENDERS, ROUTER, Settings, bench_paging
 from agentmux.bench.paging_plan import Step, prompt_of
 from agentmux.bench.paging_report import PagingReport
-from agentmux.bench.router import Router, version_of
+from agentmux.bench.router import LLAMA_SERVER, Router
 from agentmux.bench.shapes import write_shape
 from agentmux.bench.workload import Shape
 from agentmux.cli.main import run
@@ -225,8 +226,8 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
             Settings(("random:tiny",), None, router=str(binary))
     text.chmod(0o755)
     with pytest.raises(ConfigError, match="Exec format"):
-        version_of(str(text))
-    assert version_of(_server(tmp_path)) == "7 (made up)"
+        version_of(str(text), LLAMA_SERVER)
+    assert version_of(_server(tmp_path), LLAMA_SERVER) == "7 (made up)"
 
 
 def test_a_router_is_a_contender_where_there_is_one(tmp_path: Path) -> None:
