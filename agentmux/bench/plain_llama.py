@@ -48,7 +48,7 @@ class PlainLlama:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
         if not self._model:
             raise ModelUnsupported(f"{path}: llama.cpp cannot load it")
-        params = _context_params(shape, on_device)
+        params = _context_params(shape, on_device, self._model)
         params.op_offload = layers is not None
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
@@ -218,13 +218,14 @@ def _device(name: str) -> int:
     return int(found)
 
 
-def _context_params(shape: Shape, on_device: bool) -> Any:
+def _context_params(shape: Shape, on_device: bool, model: Any) -> Any:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = shape.context_tokens * shape.slots
     params.n_seq_max = params.n_outputs_max = shape.slots
     params.n_batch = params.n_ubatch = shape.batch_tokens
     params.n_threads = params.n_threads_batch = shape.threads
-    params.kv_unified = True
+    cuttable = not (llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+    params.kv_unified = shape.slots == 1 or not cuttable or llama_cpp.llama_model_n_swa(model) > 0
     params.offload_kqv = on_device
     params.op_offload = False
     params.no_perf = True

@@ -36,7 +36,8 @@ class Reference:
         context.n_batch = context.n_ubatch = batch_tokens
         context.n_outputs_max = slots
         context.n_threads = context.n_threads_batch = threads
-        context.kv_unified = True
+        uncut = llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        context.kv_unified = slots == 1 or uncut or llama_cpp.llama_model_n_swa(self._model) > 0
         context.offload_kqv = on_gpu
         context.op_offload = False
         self._context = llama_cpp.llama_init_from_model(self._model, context)

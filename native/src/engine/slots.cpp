@@ -76,11 +76,24 @@ bool Slots::copy_from_slot(int slot, const std::string & from, Decoder & decoder
     for (int i = 0; i < size(); i++) {
         const Slot & other = slots[size_t(i)];
         if ((other.turn ? other.turn->kv_name() : other.kept) != from) continue;
+        if (!copy_slot(i, slot, decoder)) return false;
         slots[size_t(slot)].tokens = other.turn ? other.turn->cached_tokens() : other.tokens;
-        decoder.copy(i, slot);
         return true;
     }
     return false;
+}
+
+// By way of host memory where slots share none.
+bool Slots::copy_slot(int from, int to, Decoder & decoder) {
+    if (decoder.shares_cells()) {
+        decoder.share(from, to);
+        return true;
+    }
+    const size_t               bytes = decoder.state_bytes(from);
+    auto                       block = store.scratch(bytes);
+    std::vector<uint8_t>       plain(block ? 0 : bytes);
+    const std::span<uint8_t>   state = block ? std::span<uint8_t>(block->data(), bytes) : std::span<uint8_t>(plain);
+    return decoder.save(from, state) && decoder.load(to, state);
 }
 
 std::unique_ptr<Turn> Slots::release(int index, bool keep, Decoder & decoder) {

@@ -57,6 +57,7 @@ class Slots {
     void put(int slot, const std::string & name, const std::vector<llama_token> & tokens, double last_used_s, Decoder & decoder);
     void fetch(int slot, const Turn & turn, Decoder & decoder);
     bool copy_from_slot(int slot, const std::string & from, Decoder & decoder);
+    bool copy_slot(int from, int to, Decoder & decoder);
     void empty(int slot, Decoder & decoder);
     void count();
 

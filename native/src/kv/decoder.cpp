@@ -12,14 +12,14 @@ namespace agentmux {
 
 namespace {
 
-llama_context_params context_params(const ContextShape & shape, bool on_device) {
+llama_context_params context_params(const ContextShape & shape, bool on_device, bool separate) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx                = uint32_t(shape.context_tokens) * uint32_t(shape.slots);
     params.n_seq_max            = uint32_t(shape.slots);
     params.n_batch = params.n_ubatch = uint32_t(shape.batch_tokens);
     params.n_outputs_max             = uint32_t(shape.slots);   // the logits of all others would only cost memory
     params.n_threads = params.n_threads_batch = shape.n_threads;
-    params.kv_unified                         = true;
+    params.kv_unified                         = !separate;
     params.offload_kqv                        = on_device;
     params.op_offload                         = false;   // weights move by plan, not behind our back
     params.no_perf                            = true;
@@ -30,7 +30,9 @@ llama_context_params context_params(const ContextShape & shape, bool on_device) 
 constexpr uint64_t longest_distance = 1ull << 32;
 constexpr size_t   stop_bytes       = 4u << 20;   // a tenth of a millisecond at 40 GB/s
 
-bool is_single(const std::vector<int> & shape) { return shape.size() > 1 && shape.front() == 1; }
+// Of a pass's shape.
+bool is_single(const std::vector<int> & shape) { return shape.front() == 1; }
+constexpr int n_before_lengths = 2;
 
 }  // namespace
 
@@ -40,11 +42,11 @@ Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, K
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
       learn_tokens(on_device ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
-      weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
+      separate(shape.slots > 1 && !cannot_cut), weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
 
 void Decoder::open(bool watch) {
     const LogCapture     log;
-    llama_context_params params = context_params(shape, on_device);
+    llama_context_params params = context_params(shape, on_device, separate);
     watched                     = watch;
     graph_moves                 = std::nullopt;
     planned.assign(host.units.size(), false);
@@ -55,18 +57,41 @@ void Decoder::open(bool watch) {
     if (!context) throw Error(ErrorCode::never_fits, "no context of " + std::to_string(params.n_ctx) + " tokens can be made: " + log.last_error());
 }
 
-Decoder::Shape Decoder::shape_of(const std::vector<PassToken> & tokens) {
-    std::map<int, int> of_slot;
-    int                outputs = 0;
-    for (const PassToken & t : tokens) {
-        of_slot[t.slot]++;
-        outputs += t.output;
+// The most tokens of one slot, the number of outputs, then the tokens of each slot: where slots share cells in any order,
+// or else as they lie beside each other, because gaps and lengths decide what is computed together.
+Decoder::Shape Decoder::shape_of(const std::vector<PassToken> & tokens) const {
+    Shape lengths = lengths_by_slot(tokens);
+    if (!separate) {
+        std::erase(lengths, 0);
+        std::sort(lengths.rbegin(), lengths.rend());
     }
-    Shape shape;
-    for (const auto & [slot, n] : of_slot) shape.push_back(n);
-    std::sort(shape.rbegin(), shape.rend());
-    shape.push_back(outputs);
+    Shape shape = {*std::max_element(lengths.begin(), lengths.end()), int(std::count_if(tokens.begin(), tokens.end(), [](const PassToken & t) { return t.output; }))};
+    shape.insert(shape.end(), lengths.begin(), lengths.end());
     return shape;
+}
+
+// However the pass ends.
+struct Decoder::FillersTakenBack {
+    explicit FillersTakenBack(Decoder & decoder) : decoder(decoder) {}
+    ~FillersTakenBack() {
+        for (size_t i : decoder.pass.fillers) {
+            const PassToken & filler = decoder.pass.tokens[i];
+            llama_memory_seq_rm(llama_get_memory(decoder.context.get()), filler.slot, filler.position, -1);
+        }
+    }
+    FillersTakenBack(const FillersTakenBack &)             = delete;
+    FillersTakenBack & operator=(const FillersTakenBack &) = delete;
+
+    Decoder & decoder;
+};
+
+void Decoder::arrange(const std::vector<PassToken> & tokens) {
+    const auto free_position = [&](int slot) -> std::optional<llama_pos> {
+        const llama_pos next = llama_memory_seq_pos_max(llama_get_memory(context.get()), slot) + 1;
+        if (next >= llama_pos(llama_n_ctx_seq(context.get()))) return std::nullopt;
+        return next;
+    };
+    pass = separate ? by_slot(tokens, size_t(shape.batch_tokens), free_position) : in_given_order(tokens);
 }
 
 void Decoder::learn() {
@@ -112,7 +137,10 @@ uint64_t Decoder::distance(int unit) const {
     return passes ? own + longest_distance : own;
 }
 
-double Decoder::decode(const std::vector<PassToken> & tokens) {
+double Decoder::decode(const std::vector<PassToken> & given) {
+    arrange(given);
+    const FillersTakenBack         taken_back(*this);
+    const std::vector<PassToken> & tokens = pass.tokens;
     waited_s = 0;
     const double started   = now_s();
     bool         replanned = false;
@@ -173,7 +201,7 @@ int Decoder::keep_prefix(int slot, int n_cached, int n_tokens) {
     return 0;
 }
 
-void Decoder::copy(int from, int to) {
+void Decoder::share(int from, int to) {
     clear(to);
     llama_memory_seq_cp(llama_get_memory(context.get()), from, to, -1, -1);
 }
@@ -219,12 +247,24 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
 }
 
 // Passes of one token for each sequence resemble each other, and so do longer ones; the nearest length first, because
-// some architectures cut a prompt into pieces.
+// some architectures cut a prompt into pieces. Where it is known how many graphs will be computed, each is like one.
 std::shared_ptr<const UsePlan> Decoder::similar(const Shape & key) const {
     const auto cost = [&](const Shape & other) {
-        return std::make_pair(is_single(other) != is_single(key), std::abs(other.front() - key.front()));
+        return std::make_tuple(graphs_of(other) != 1, is_single(other) != is_single(key), std::abs(other.front() - key.front()));
     };
-    return std::min_element(plans.begin(), plans.end(), [&](const auto & a, const auto & b) { return cost(a.first) < cost(b.first); })->second;
+    const auto nearest = std::min_element(plans.begin(), plans.end(), [&](const auto & a, const auto & b) { return cost(a.first) < cost(b.first); });
+    const int  n       = graphs_of(key);
+    if (n == 1) return nearest->second;
+    std::vector<NodeUses> nodes;
+    for (int graph = 0; graph < n; graph++) {
+        for (int i = 0; i < nearest->second->size(); i++) nodes.push_back(nearest->second->at(i));
+    }
+    return std::make_shared<const UsePlan>(std::move(nodes), int(host.units.size()));
+}
+
+// 1 where that is not known: how such memory cuts a batch is llama.cpp's own affair.
+int Decoder::graphs_of(const Shape & key) const {
+    return separate ? graphs_for({key.begin() + n_before_lengths, key.end()}, shape.batch_tokens) : 1;
 }
 
 void Decoder::run(const std::vector<PassToken> & tokens) {

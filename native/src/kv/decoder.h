@@ -12,6 +12,7 @@
 
 #include "device/kept_backend.h"
 #include "host/host_model.h"
+#include "kv/arrangement.h"
 #include "kv/oversize.h"
 #include "model/use_plan.h"
 #include "residency/residency.h"
@@ -33,13 +34,6 @@ struct ContextShape {
     int batch_tokens   = 256;
     int n_threads      = 1;
     Oversize oversize  = Oversize::automatic;
-};
-
-struct PassToken {
-    llama_token token    = 0;
-    llama_pos   position = 0;
-    int         slot     = 0;
-    bool        output   = false;   // logits wanted
 };
 
 class Decoder {
@@ -68,15 +62,18 @@ class Decoder {
     double decode(const std::vector<PassToken> & tokens);
 
     // [vocabulary] of the i-th token of the last batch.
-    const float * logits(int i) { return llama_get_logits_ith(context.get(), i); }
+    const float * logits(int i) { return llama_get_logits_ith(context.get(), int32_t(pass.place_of[size_t(i)])); }
 
     // ---- the KV cache (or whatever memory the architecture has) of a slot
     void clear(int slot) { llama_memory_seq_rm(llama_get_memory(context.get()), slot, -1, -1); }
     // Cuts the slot, which holds `n_cached` tokens, to its first `n_tokens`; returns how many are left: 0 where this
     // memory cannot be cut (recurrent, hybrid, sliding window).
     int  keep_prefix(int slot, int n_cached, int n_tokens);
-    // Both slots then share what `from` holds.
-    void copy(int from, int to);
+    // Whether all slots' tokens lie among each other, so that several slots can share one. If not, each slot has a stretch
+    // of its own, and attends over no more than that.
+    bool shares_cells() const { return !separate; }
+    // Both slots then share what `from` holds; only where cells are shared.
+    void share(int from, int to);
     // What the slot holds, copied straight from the device to where it is to lie, which is of state_bytes(slot); false
     // where llama.cpp cannot.
     size_t state_bytes(int slot) { return llama_state_seq_get_size(context.get(), slot); }
@@ -95,7 +92,7 @@ class Decoder {
     size_t kv_bytes_per_token() const { return token_bytes; }
 
   private:
-    using Shape = std::vector<int>;   // tokens by sequence, descending; then the number of outputs
+    using Shape = std::vector<int>;   // see shape_of
 
     enum class Mode { resident, paged, blind, voided, learning };
 
@@ -111,7 +108,10 @@ class Decoder {
     void        run(const std::vector<PassToken> & tokens);
     void        paged_pass(const std::vector<PassToken> & tokens);
     std::shared_ptr<const UsePlan> similar(const Shape & shape) const;
-    static Shape                   shape_of(const std::vector<PassToken> & tokens);
+    int                            graphs_of(const Shape & shape) const;
+    Shape                          shape_of(const std::vector<PassToken> & tokens) const;
+    void                           arrange(const std::vector<PassToken> & tokens);
+    struct FillersTakenBack;
 
     using Saved = std::map<int, std::vector<uint8_t>>;   // [slot] -> state
     Saved    save_slots(const std::vector<PassToken> & tokens);
@@ -132,8 +132,10 @@ class Decoder {
     const ContextShape  shape;
     const int           learn_tokens;
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
+    const bool          separate;     // each slot has a stretch of the KV cache of its own
     const size_t        weight_bytes;
     llama_batch         batch;
+    Arrangement         pass;         // the batch as llama.cpp gets it
     llama_context_ptr   context;
     bool                watched = false;
     std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context

@@ -53,6 +53,8 @@ class SessionStore {
     static size_t bytes_for(size_t n_tokens, size_t state_bytes) { return n_tokens * sizeof(llama_token) + state_bytes; }
     // Gets memory for a session of that size before one comes, once any has; false where there was nothing to do.
     bool prepare(size_t bytes);
+    // Memory for a copy on its way from slot to slot; nothing where there is no room beside the sessions.
+    std::optional<BlockPool::Block> scratch(size_t bytes) { return pool.take(bytes); }
     // Memory that no session lies in is free for others.
     void give_back_unused() { pool.give_back_unused(); }
 
