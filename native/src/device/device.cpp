@@ -19,12 +19,8 @@ ggml_backend_dev_t find_device(const std::string & name) {
     return ggml_backend_dev_by_name(name.c_str());
 }
 
-// What ggml's CUDA backend does only where these are set, before other threads read the environment: registering memory,
-// and computing branches side by side (branches.h).
-void set_switches() {
-    setenv("GGML_CUDA_REGISTER_HOST", "1", 0);
-    setenv("GGML_CUDA_GRAPH_OPT", "1", 0);
-}
+// ggml's CUDA backend registers memory only where this is set; it must be, before other threads read the environment.
+void allow_page_locking() { setenv("GGML_CUDA_REGISTER_HOST", "1", 0); }
 
 template <class Function> Function backend_function(ggml_backend_dev_t dev, const char * name) {
     return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev), name));
@@ -39,7 +35,7 @@ Device::Device(const std::string & name) : dev(find_device(name)), own_memory(fa
         throw Error(ErrorCode::config, "no device " + name + "; there is: " + known);
     }
     own_memory = ggml_backend_dev_type(dev) != GGML_BACKEND_DEVICE_TYPE_CPU;
-    if (own_memory) set_switches();
+    if (own_memory) allow_page_locking();
 }
 
 ggml_backend_buffer_type_t Device::host_buffer_type() const {

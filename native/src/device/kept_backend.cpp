@@ -1,27 +1,37 @@
 #include "device/kept_backend.h"
 
-#include "device/branches.h"
-#include "device/layout.h"
+#include <dlfcn.h>
 
 #include <map>
-#include <memory>
 #include <mutex>
 
 namespace agentmux {
 
 namespace {
 
+using Make = ggml_backend_t (*)(ggml_backend_dev_t, const char *);
+using Free = void (*)(ggml_backend_t);
+
+// How ggml's structures begin (ggml-backend-impl.h of the pinned version).
+struct DeviceHead {
+    const void * get_name, * get_description, * get_memory, * get_type, * get_props;
+    Make         init_backend;
+};
+struct BackendHead {
+    const void * guid, * get_name;
+    Free         free;
+};
+
 struct Shared {
-    FreeBackend               free;
-    int                       users = 0;
-    bool                      kept  = true;
-    std::unique_ptr<Branches> branches;   // null where there can be none
+    Free free;
+    int  users = 0;
+    bool kept  = true;
 };
 
 struct Replaced {
-    std::mutex                                mutex;
-    std::map<ggml_backend_dev_t, MakeBackend> makes;
-    std::map<ggml_backend_t, Shared>          instances;
+    std::mutex                         mutex;
+    std::map<ggml_backend_dev_t, Make> makes;
+    std::map<ggml_backend_t, Shared>   instances;
 };
 
 // As long-lived as ggml's devices, which are the process's.
@@ -31,6 +41,25 @@ Replaced & replaced() {
 }
 
 thread_local KeptBackend * lender = nullptr;
+
+DeviceHead *  head_of(ggml_backend_dev_t device) { return reinterpret_cast<DeviceHead *>(device); }
+BackendHead * head_of(ggml_backend_t backend) { return reinterpret_cast<BackendHead *>(backend); }
+
+const void * library_of(const void * function) {
+    Dl_info found;
+    return function && dladdr(function, &found) ? found.dli_fbase : nullptr;
+}
+
+// Functions of one library, where functions are expected.
+bool looks_right(const DeviceHead & head) {
+    const void * const library = library_of(head.get_name);
+    return library && library_of(head.get_props) == library && library_of(reinterpret_cast<const void *>(head.init_backend)) == library;
+}
+
+bool looks_right(const BackendHead & head) {
+    const void * const library = library_of(head.get_name);
+    return library && library_of(reinterpret_cast<const void *>(head.free)) == library;
+}
 
 }  // namespace
 
@@ -55,7 +84,7 @@ int KeptBackend::users() const {
 
 ggml_backend_t KeptBackend::make(ggml_backend_dev_t device, const char * params) {
     if (lender && lender->device == device) return lender->take(params);
-    MakeBackend original;
+    Make original;
     {
         std::lock_guard lock(replaced().mutex);
         original = replaced().makes.at(device);
@@ -64,8 +93,8 @@ ggml_backend_t KeptBackend::make(ggml_backend_dev_t device, const char * params)
 }
 
 ggml_backend_t KeptBackend::take(const char * params) {
-    Replaced &  all = replaced();
-    MakeBackend original;
+    Replaced & all = replaced();
+    Make       original;
     {
         std::lock_guard lock(all.mutex);
         original = all.makes.at(device);
@@ -77,18 +106,10 @@ ggml_backend_t KeptBackend::take(const char * params) {
     ggml_backend_t made = original(device, params);
     if (!made || !looks_right(*head_of(made))) return made;
     std::lock_guard lock(all.mutex);
-    auto branches = Branches::possible(made) ? std::make_unique<Branches>(made) : nullptr;
-    all.instances[made] = {.free = head_of(made)->free, .users = 1, .kept = true, .branches = std::move(branches)};
+    all.instances[made] = {.free = head_of(made)->free, .users = 1};
     head_of(made)->free = give_back;
     backend             = made;
     return made;
-}
-
-void KeptBackend::allow_branches(bool allowed) {
-    if (!backend) return;
-    Replaced &      all = replaced();
-    std::lock_guard lock(all.mutex);
-    if (Branches * branches = all.instances.at(backend).branches.get()) branches->allow(allowed);
 }
 
 void KeptBackend::give_back(ggml_backend_t backend) {
@@ -100,7 +121,7 @@ void KeptBackend::give_back(ggml_backend_t backend) {
         shared.users--;
         if (shared.users > 0 || shared.kept) return;
         head_of(backend)->free = shared.free;
-        all.instances.erase(backend);   // its functions are its own again
+        all.instances.erase(backend);
     }
     ggml_backend_free(backend);
 }

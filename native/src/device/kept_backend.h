@@ -36,8 +36,6 @@ class KeptBackend {
     ggml_backend_t instance() const { return backend; }
     // Contexts that compute with it.
     int users() const;
-    // Whether what is planned from now on may compute branches side by side (branches.h); nothing until something was opened.
-    void allow_branches(bool allowed);
     // What is opened next gets a new instance; this one, and what it took on the device, goes with its last user.
     void let_go();
 

@@ -49,7 +49,6 @@ void Decoder::open(bool watch) {
     llama_context_params params = context_params(shape, on_device, separate);
     watched                     = watch;
     graph_moves                 = std::nullopt;
-    one_token                   = false;
     planned.assign(host.units.size(), false);
     params.cb_eval              = watch ? on_node_c : nullptr;
     params.cb_eval_user_data    = this;
@@ -104,7 +103,6 @@ void Decoder::learn() {
     for (const auto & tokens : passes) {
         if (plans.count(shape_of(tokens))) continue;
         mode = Mode::learning;
-        plan_branches(false, tokens.size());
         seen.clear();
         run(tokens);
         auto learnt = std::make_shared<const UsePlan>(seen, int(host.units.size()));
@@ -173,18 +171,7 @@ void Decoder::resident_pass(const std::vector<PassToken> & tokens) {
     const bool moved = graph_moves && *graph_moves != residency.moves(model);
     if (watched) set_callback(context.get(), moved ? on_node_c : nullptr, this);
     else if (moved) forget_graphs();
-    plan_branches(weight_bytes <= residency.arena_bytes(), tokens.size());
     run(tokens);
-}
-
-// Branches are for one token, in a graph that is computed whole. llama.cpp uses the last graph again where it can, however
-// that was planned.
-void Decoder::plan_branches(bool wanted, size_t n_tokens) {
-    const bool now = wanted && n_tokens == 1;
-    if (one_token && n_tokens == 1 && now != branches) forget_graphs();
-    one_token = n_tokens == 1;
-    branches  = now;
-    backend.allow_branches(now);
 }
 
 // Where each unit is computed. A change of device needs new graphs, which a new reservation brings.
@@ -238,7 +225,6 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
     plan              = known ? plans[key] : similar(key);
     const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
     set_callback(context.get(), on_node_c, this);
-    plan_branches(false, tokens.size());
     for (int attempt = 0;; attempt++) {
         mode = Mode::paged;
         node = -1;

@@ -120,7 +120,6 @@ class Decoder {
     bool     choose_device(int n_tokens);
     bool     streaming() const { return how == Oversize::stream && weight_bytes > residency.arena_bytes(); }
     void     resident_pass(const std::vector<PassToken> & tokens);
-    void     plan_branches(bool wanted, size_t n_tokens);
     // Has llama.cpp plan anew; setting no adapter, as before, does nothing else.
     void     forget_graphs() { llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0); }
 
@@ -139,7 +138,6 @@ class Decoder {
     Arrangement         pass;         // the batch as llama.cpp gets it
     llama_context_ptr   context;
     bool                watched = false;
-    bool                one_token = false, branches = false;   // the last pass: what it was, and what its graph may have
     std::optional<uint64_t> graph_moves;   // Residency::moves after the last pass in this context
     std::vector<bool>   planned;   // [unit] whether the graphs are planned for the CPU to compute it
     OversizePolicy      oversize;
