@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <ggml.h>
 
+#include <array>
 #include <cstring>
 #include <random>
 #include <set>
@@ -132,6 +133,30 @@ TEST_CASE("gaps are joined while units are arriving, and while others wait for t
         }
     }
     CHECK(residency.compactions() > 20);
+}
+
+TEST_CASE("gaps are joined for a successor without moving the model that runs, or not at all") {
+    constexpr size_t page = 4096;
+    const Device     device("cpu");
+    const FakeModel  running({page, page}, 1), hinted({page, page, 2 * page}, 50), idle({page, page}, 100);
+    const auto       distance = [](ModelId m, int unit) { return next_use(std::array{Rank::running, Rank::hinted, Rank::idle}[size_t(m)], uint64_t(unit) + 1); };
+    using Order = std::vector<std::pair<ModelId, int>>;
+    // Idle units have to go, and what is left between them moves; in the second arena that would be the running model.
+    const Order beside = {{0, 0}, {0, 1}, {1, 0}, {2, 0}, {1, 1}, {2, 1}}, between = {{0, 0}, {1, 0}, {2, 0}, {0, 1}, {1, 1}, {2, 1}};
+    for (const Order & order : {beside, between}) {
+        Residency residency(device, 0, true);
+        for (ModelId m = 0; const FakeModel * model : {&running, &hinted, &idle}) residency.add(m++, model->units);
+        residency.resize(6 * page);
+        for (const auto & [model, unit] : order) residency.require(model, {unit}, distance);
+        const uint64_t moves_before = residency.moves(0);
+        const bool     found        = residency.request(1, 2, distance, distance(1, 2), true);
+        CHECK(found == (order == beside));
+        CHECK(residency.moves(0) == moves_before);
+        CHECK(residency.map_of(0) == "rr");
+        CHECK(residency.map_of(2) == (found ? ".." : "rr"));   // nobody gives way for nothing
+        if (found) residency.require(1, {2}, distance);
+        for (int unit = 0; unit < (found ? 3 : 2); unit++) CHECK(hinted.holds_its_bytes(unit));
+    }
 }
 
 TEST_CASE("units that the CPU computes are shown where they lie, and come back") {

@@ -155,7 +155,7 @@ TEST_CASE("tokens are chosen as llama.cpp's own samplers choose them") {
         // With a token of -inf llama.cpp's typical sampling takes the logarithm of 0, and sorts by what comes of it.
         if (p.typical_p == 1 && random() % 2) p.logit_bias = {{5, 3.0f}, {700, -infinity}, {701, 2.5f}};
         const llama_sampler_ptr  plain = plain_chain(p, int32_t(vocab.size()));
-        Sampler                  ours(vocab.vocab, p, {}, false);
+        Sampler                  ours(vocab.vocab, p, {}, {});
         std::vector<llama_token> prompt;
         for (int i = 0; i < 20; i++) prompt.push_back(llama_token(random() % 30));
         ours.begin(prompt);
@@ -175,7 +175,7 @@ TEST_CASE("values that no sampler can mean are refused, with their name") {
     const auto      refused = [&](const std::string & says, const std::function<void(SamplingParams &)> & set) {
         SamplingParams p;
         set(p);
-        CHECK(code_of([&] { Sampler(vocab.vocab, p, {}, false); }, says) == ErrorCode::request_invalid);
+        CHECK(code_of([&] { Sampler(vocab.vocab, p, {}, {}); }, says) == ErrorCode::request_invalid);
     };
     for (const float bad : {nan_value, infinity, -infinity, -200.0f, 200.0f}) {
         refused("temperature", [&](auto & p) { p.temperature = bad; });
@@ -194,7 +194,7 @@ TEST_CASE("values that no sampler can mean are refused, with their name") {
     refused("logit_bias of token 5", [](auto & p) { p.logit_bias[5] = infinity; });
     refused("token id 260 is outside the vocabulary of 260", [](auto & p) { p.logit_bias[260] = 1; });
     refused("token id -1", [](auto & p) { p.logit_bias[-1] = 1; });
-    CHECK(code_of([&] { Sampler(vocab.vocab, {}, {"", "x"}, false); }, "without a grammar") == ErrorCode::request_invalid);
+    CHECK(code_of([&] { Sampler(vocab.vocab, {}, {"", "x"}, {}); }, "without a grammar") == ErrorCode::request_invalid);
 }
 
 TEST_CASE("a ban of every token is the request's fault, and the largest window costs nothing beforehand") {
@@ -203,9 +203,9 @@ TEST_CASE("a ban of every token is the request's fault, and the largest window c
     SamplingParams     p;
     p.repeat_last_n    = INT32_MAX;
     p.presence_penalty = 1;
-    CHECK(Sampler(vocab.vocab, p, {}, false).sample(logits.data()) == 0);
+    CHECK(Sampler(vocab.vocab, p, {}, {}).sample(logits.data()) == 0);
     for (size_t t = 0; t < vocab.size(); t++) p.logit_bias[int32_t(t)] = -infinity;
-    CHECK(code_of([&] { Sampler(vocab.vocab, p, {}, false).sample(logits.data()); }, "leaves no token") == ErrorCode::request_invalid);
+    CHECK(code_of([&] { Sampler(vocab.vocab, p, {}, {}).sample(logits.data()); }, "leaves no token") == ErrorCode::request_invalid);
 }
 
 TEST_CASE("extreme temperatures and logits leave a choice") {
@@ -218,7 +218,7 @@ TEST_CASE("extreme temperatures and logits leave a choice") {
                 p.temperature     = temperature;
                 p.typical_p       = typical_p;
                 const auto logits = random_logits(random, vocab.size(), spread);
-                CHECK(size_t(Sampler(vocab.vocab, p, {}, false).sample(logits.data())) < vocab.size());
+                CHECK(size_t(Sampler(vocab.vocab, p, {}, {}).sample(logits.data())) < vocab.size());
             }
         }
     }
@@ -229,8 +229,8 @@ TEST_CASE("the end of generation is passed over where it is to be ignored") {
     std::vector<float> logits(vocab.size());
     logits[TinyVocab::end]         = 9;
     logits[TinyVocab::first_piece] = 8;
-    CHECK(Sampler(vocab.vocab, {}, {}, false).sample(logits.data()) == TinyVocab::end);
-    CHECK(Sampler(vocab.vocab, {}, {}, true).sample(logits.data()) == TinyVocab::first_piece);
+    CHECK(Sampler(vocab.vocab, {}, {}, {}).sample(logits.data()) == TinyVocab::end);
+    CHECK(Sampler(vocab.vocab, {}, {}, ends_of_generation(vocab.vocab)).sample(logits.data()) == TinyVocab::first_piece);
 }
 
 TEST_CASE("under a grammar the likeliest allowed token comes, however far down it stands") {
@@ -244,11 +244,11 @@ TEST_CASE("under a grammar the likeliest allowed token comes, however far down i
             for (size_t t = 0; t < vocab.size(); t++) {
                 if (all.allows(llama_token(t)) && (expected < 0 || logits[t] > logits[size_t(expected)])) expected = llama_token(t);
             }
-            REQUIRE(Sampler(vocab.vocab, {}, {gbnf, ""}, false).sample(logits.data()) == expected);
+            REQUIRE(Sampler(vocab.vocab, {}, {gbnf, ""}, {}).sample(logits.data()) == expected);
             SamplingParams hot;
             hot.temperature = 3;
             hot.seed        = uint32_t(round);
-            REQUIRE(all.allows(Sampler(vocab.vocab, hot, {gbnf, ""}, false).sample(logits.data())));
+            REQUIRE(all.allows(Sampler(vocab.vocab, hot, {gbnf, ""}, {}).sample(logits.data())));
         }
     }
 }
@@ -270,7 +270,7 @@ TEST_CASE("under a grammar tokens come as often as their weights among the allow
         p.top_k                 = 0;
         p.min_p                 = 0;
         p.seed                  = uint32_t(seed);
-        counts[size_t(Sampler(vocab.vocab, p, {gbnf, ""}, false).sample(logits.data()))]++;
+        counts[size_t(Sampler(vocab.vocab, p, {gbnf, ""}, {}).sample(logits.data()))]++;
     }
     double statistic = 0, rare_counts = 0, rare_expected = 0;
     int    freedom   = 0;
@@ -356,7 +356,7 @@ TEST_CASE("whatever passes the check is safe with llama.cpp") {
             check_gbnf(gbnf);
         } catch (const Error &) { continue; }
         try {
-            Sampler sampler(vocab.vocab, {}, {gbnf, ""}, false);
+            Sampler sampler(vocab.vocab, {}, {gbnf, ""}, {});
             for (int step = 0; step < 2; step++) sampler.sample(logits.data());
             n_fine++;
         } catch (const Error & e) { CHECK(e.code == ErrorCode::request_invalid); }

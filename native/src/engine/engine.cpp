@@ -20,7 +20,7 @@ constexpr int    default_context_tokens = 4096;
 constexpr double shortest_quantum_s = 0.25;
 constexpr double switches_per_quantum = 8;   // a quantum is worth this many: at most an eighth of the time goes into them
 constexpr auto   idle_time = std::chrono::milliseconds(20);   // without work, before what is not urgent is done
-constexpr int    most_helpers = 7;   // that sample beside the engine thread
+constexpr int    most_helpers = 15;   // that sample beside the engine thread: 16 rows are read at once
 constexpr double assumed_link_bytes_per_s = 8e9;   // until one has been seen
 // A driver's context takes about half a gibibyte. What is in use beyond this before we begin belongs to others.
 constexpr uint64_t largest_driver_share_bytes = 1ull << 30;
@@ -148,8 +148,9 @@ void Engine::submit(const TurnRequest & request) {
     if (request.logprobs < -1 || request.logprobs > max_logprobs) {
         throw Error(ErrorCode::request_invalid, "logprobs=" + std::to_string(request.logprobs) + " is outside 0 to " + std::to_string(max_logprobs));
     }
-    auto turn = std::make_shared<std::unique_ptr<Turn>>(std::make_unique<Turn>(
-        request, runner->tokenize(request), Sampler(runner->vocab(), request.sampling, {request.grammar, request.grammar_after}, request.ignore_eos)));
+    Sampler sampler(runner->vocab(), request.sampling, {request.grammar, request.grammar_after},
+                    request.ignore_eos ? runner->ends : std::vector<llama_token>());
+    auto    turn = std::make_shared<std::unique_ptr<Turn>>(std::make_unique<Turn>(request, runner->tokenize(request), std::move(sampler)));
     post([this, runner, turn] {
         if (runners.count(runner->id)) {
             runner->enqueue(std::move(*turn));

@@ -23,8 +23,8 @@ Event cancelled_unstarted(const Turn & turn) {
 
 Runner::Runner(std::shared_ptr<const HostModel> h, ModelId host_id, int id, const LoadSpec & spec, EventQueue & events, SessionStore & store,
                Helpers & helpers, bool hash_logits)
-    : spec(spec), host(std::move(h)), host_id(host_id), id(id), weight_bytes(total_bytes(host->units)), events(events), helpers(helpers),
-      hash_logits(hash_logits),
+    : spec(spec), host(std::move(h)), host_id(host_id), id(id), weight_bytes(total_bytes(host->units)),
+      ends(ends_of_generation(llama_model_get_vocab(host->model.get()))), events(events), helpers(helpers), hash_logits(hash_logits),
       the_slots(spec.slots, id, store) {}
 
 void Runner::make_decoder(const Device & device, KeptBackend & backend, Residency & residency, const Residency::Distance & distances, int n_threads,

@@ -31,6 +31,7 @@ class Runner {
     const ModelId                          host_id;
     const int                              id;
     const size_t                           weight_bytes;   // of all units
+    const std::vector<llama_token>         ends;           // of generation; looked for once, not for each turn
     Footprint                              footprint;
 
     Decoder &       decoder() { return *the_decoder; }

@@ -13,6 +13,17 @@ namespace {
 constexpr uint8_t poison_byte  = 0xff;        // a NaN in every floating-point format
 constexpr size_t  bounce_bytes = 8u << 20;
 constexpr size_t  most_steps   = 16;
+constexpr double  recording_s  = 4e-3;   // what it costs to record a graph anew, about
+
+bool is_running(const Occupant & occupant) { return occupant.next <= latest(Rank::running); }
+
+std::vector<Occupant> without(const std::vector<Occupant> & occupants, const std::vector<int> & gone) {
+    std::vector<Occupant> left;
+    for (int i = 0; i < int(occupants.size()); i++) {
+        if (!std::binary_search(gone.begin(), gone.end(), i)) left.push_back(occupants[size_t(i)]);
+    }
+    return left;
+}
 
 std::vector<size_t> piece_sizes(const Unit & unit) {
     std::vector<size_t> sizes;
@@ -31,6 +42,7 @@ void Residency::resize(size_t arena_bytes) {
         for (auto & unit : units) unit->state = UnitState::absent;
     }
     arena.reset();
+    bounce.reset();
     bytes = 0;
     if (arena_bytes == 0) return;
     arena = allocate_weights(device, arena_bytes, "the arena");
@@ -146,8 +158,10 @@ bool Residency::request(ModelId model, int index, const Distance & distance, Nex
     if (!found) {
         const auto enough = enough_bytes(here, bytes, sizes, later_than);
         if (!enough) return false;
+        const size_t needed = unit.unit->bytes;
+        if (hinted && !joins_beside_running(without(here, *enough), needed) && !outweighs_recording(needed)) return false;
         evict(*enough);
-        join_gaps(joining == Joining::all ? bytes - used_bytes() : unit.unit->bytes);
+        join_gaps(joining == Joining::all ? bytes - used_bytes() : needed, distance, hinted);
         found = place(map(distance), bytes, sizes, later_than);
     }
     evict(found->evict);
@@ -175,18 +189,34 @@ void Residency::clear() {
     show_all_at_start();
 }
 
-// What has not begun to arrive is moved by name only, and what is just arriving stays where it is, if it can.
-void Residency::join_gaps(size_t gap_bytes) {
+// Whether there is such a gap to be had with everything of the running model left in its place.
+bool Residency::joins_beside_running(std::vector<Occupant> occupants, size_t gap_bytes) const {
+    for (Occupant & occupant : occupants) occupant.fixed = is_running(occupant);
+    return make_gap(occupants, bytes, gap_bytes).has_value();
+}
+
+// Graphs hold addresses: when the running model's units move, its next pass is watched and its graph recorded anew. A
+// successor's unit is worth that where it takes longer to come over the link.
+bool Residency::outweighs_recording(size_t upload_bytes) const {
+    const double speed = uploader.counters().bytes_per_s();
+    return speed > 0 && double(upload_bytes) / speed > recording_s;
+}
+
+// What has not begun to arrive is moved by name only. What is just arriving stays where it is, if it can, and so does the
+// running model if it is to be spared.
+void Residency::join_gaps(size_t gap_bytes, const Distance & distance, bool spare_running) {
     n_compactions++;
     const Uploader::Pause pause(uploader);
-    std::vector<Occupant> here = map([](ModelId, int) { return NextUse(0); });
-    for (size_t i = 0; i < placed.size(); i++) here[i].fixed = placed[i] == pause.under_way;
-    auto moves = make_gap(here, bytes, gap_bytes);
-    if (!moves) {
+    std::vector<Occupant> here  = map(distance);
+    const auto            moves = [&] {
+        for (const bool spared : {true, false}) {
+            for (size_t i = 0; i < placed.size(); i++) here[i].fixed = placed[i] == pause.under_way || (spared && spare_running && is_running(here[i]));
+            if (auto found = make_gap(here, bytes, gap_bytes)) return found;
+        }
         uploader.wait(*pause.under_way);
         for (Occupant & occupant : here) occupant.fixed = false;
-        moves = make_gap(here, bytes, gap_bytes);
-    }
+        return make_gap(here, bytes, gap_bytes);
+    }();
     for (const Move & m : *moves) {
         PlacedUnit & unit  = *placed[size_t(m.occupant)];
         Piece &      piece = unit.pieces[size_t(m.piece)];
@@ -201,11 +231,12 @@ void Residency::move(const Piece & from, size_t to) {
     const size_t    distance = from.offset - to;
     const bool      direct   = distance >= from.bytes / most_steps;
     const size_t    step     = std::min(direct ? distance : bounce_bytes, from.bytes);
-    const BufferPtr bounce   = direct ? nullptr : allocate_weights(device, step, "moving within the arena");
+    // Kept, because freeing device memory waits for everything that is under way.
+    if (!direct && !bounce) bounce = allocate_weights(device, bounce_bytes, "moving within the arena");
     for (size_t at = 0; at < from.bytes; at += step) {
         const size_t  n      = std::min(step, from.bytes - at);
         ggml_tensor * target = window.at(arena.get(), to + at, n);
-        if (bounce) {
+        if (!direct) {
             ByteWindow    through;
             ggml_tensor * middle = through.at(bounce.get(), 0, n);
             ggml_backend_tensor_copy(source.at(arena.get(), from.offset + at, n), middle);

@@ -75,7 +75,9 @@ class Residency {
     void               show_at_start(PlacedUnit & unit);
     void               show_placed(PlacedUnit & unit);
     void               start(PlacedUnit & unit, const std::vector<size_t> & offsets, bool hinted);
-    void               join_gaps(size_t gap_bytes);
+    bool               joins_beside_running(std::vector<Occupant> occupants, size_t gap_bytes) const;
+    bool               outweighs_recording(size_t upload_bytes) const;
+    void               join_gaps(size_t gap_bytes, const Distance & distance, bool spare_running);
     void               move(const Piece & from, size_t to);
     void               evict(const std::vector<int> & occupants);
     std::vector<Occupant> map(const Distance & distance) const;
@@ -83,6 +85,7 @@ class Residency {
     const Device &           device;
     const bool               poison;
     BufferPtr                arena;
+    BufferPtr                bounce;   // for moves by less than a piece's length; null until there is one
     std::atomic<size_t>      bytes = 0;
     ByteWindow               window, source;
     mutable std::mutex       mutex;    // guards `models` against snapshots

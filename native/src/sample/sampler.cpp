@@ -58,14 +58,6 @@ llama_sampler_ptr make_chain(const SamplingParams & p) {
     return chain;
 }
 
-std::vector<llama_token> ends_of_generation(const llama_vocab * vocab) {
-    std::vector<llama_token> ends;
-    for (llama_token t = 0; t < llama_vocab_n_tokens(vocab); t++) {
-        if (llama_vocab_is_eog(vocab, t)) ends.push_back(t);
-    }
-    return ends;
-}
-
 size_t wanted_tokens(const SamplingParams & p, size_t n_vocab) {
     if (p.temperature == 0) return 1;
     return p.top_k > 0 ? std::min(size_t(p.top_k), n_vocab) : n_vocab;
@@ -82,12 +74,19 @@ bool less_likely(const llama_token_data & a, const llama_token_data & b) { retur
 
 }  // namespace
 
-Sampler::Sampler(const llama_vocab * vocab, const SamplingParams & p, const GrammarSpec & spec, bool ignore_end)
+std::vector<llama_token> ends_of_generation(const llama_vocab * vocab) {
+    std::vector<llama_token> ends;
+    for (llama_token t = 0; t < llama_vocab_n_tokens(vocab); t++) {
+        if (llama_vocab_is_eog(vocab, t)) ends.push_back(t);
+    }
+    return ends;
+}
+
+Sampler::Sampler(const llama_vocab * vocab, const SamplingParams & p, const GrammarSpec & spec, std::vector<llama_token> banned)
     : params(checked(p, llama_vocab_n_tokens(vocab))), n_vocab(size_t(llama_vocab_n_tokens(vocab))), n_wanted(wanted_tokens(p, n_vocab)), penalties(p),
-      chain(make_chain(p)) {
+      chain(make_chain(p)), banned(std::move(banned)) {
     if (!spec.gbnf.empty()) grammar = std::make_unique<Grammar>(vocab, spec);
     else if (!spec.after.empty()) throw Error(ErrorCode::request_invalid, "grammar_after is given without a grammar");
-    if (ignore_end) banned = ends_of_generation(vocab);
 }
 
 void Sampler::begin(const std::vector<llama_token> & prompt) {

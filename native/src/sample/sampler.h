@@ -29,11 +29,14 @@ struct SamplingParams {
     uint32_t                 seed = 0;
 };
 
+// Tokens that end an answer.
+std::vector<llama_token> ends_of_generation(const llama_vocab * vocab);
+
 class Sampler {
   public:
-    // Throws Error(request_invalid) for parameters out of range, for a biased token that the vocabulary lacks, and where
+    // banned: never chosen. Throws Error(request_invalid) for parameters out of range, for a biased token that the vocabulary lacks, and where
     // the grammar does not parse.
-    Sampler(const llama_vocab * vocab, const SamplingParams & params, const GrammarSpec & grammar, bool ignore_end);
+    Sampler(const llama_vocab * vocab, const SamplingParams & params, const GrammarSpec & grammar, std::vector<llama_token> banned);
 
     // The prompt's tokens, which count for the penalties. Before the first `sample`.
     void begin(const std::vector<llama_token> & prompt);
@@ -54,7 +57,7 @@ class Sampler {
     Penalties                     penalties;
     std::unique_ptr<Grammar>      grammar;
     llama_sampler_ptr             chain;        // null: greedy
-    std::vector<llama_token>      banned;       // ends of generation that are to be ignored
+    const std::vector<llama_token> banned;
     std::vector<float>            adjusted;     // [vocabulary]; empty until something changes a logit
     std::vector<llama_token_data> candidates;   // those that may be chosen
 };
