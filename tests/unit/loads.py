@@ -55,6 +55,10 @@ class HeldLoads(ScriptedEngine):
         """Let its load come to its end."""
         self._may[model].set()
 
+    def may(self, model: str) -> bool:
+        """Whether its load was let."""
+        return self._may[model].is_set()
+
     def load(self, spec: LoadSpec) -> Footprint:
         """See ``ScriptedEngine.load``."""
         self.begun.append(spec.model)
