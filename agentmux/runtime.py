@@ -118,7 +118,13 @@ class Runtime:
         observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
-        sizes = {"vram": vram, "arena_bytes": arena_bytes, "host_bytes": host_bytes}
+        sizes = {
+            "vram": vram,
+            "arena_bytes": arena_bytes,
+            "host_bytes": host_bytes,
+            "link_bytes_per_s": link_bytes_per_s,
+        }
+        waits = {"queue_limit": queue_limit, "max_wait_s": max_wait_s, "min_residency_s": min_residency_s}
         made = RuntimeConfig.make(
             os.environ,
             config=config,
@@ -126,11 +132,8 @@ class Runtime:
             wait_for_models=wait_for_models,
             **sizes,
             device=device,
-            link_bytes_per_s=link_bytes_per_s,
             limits=limits,
-            queue_limit=queue_limit,
-            max_wait_s=max_wait_s,
-            min_residency_s=min_residency_s,
+            **waits,
             max_active_slots=max_active_slots,
             threads=threads,
             contexts=contexts,

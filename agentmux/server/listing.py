@@ -33,7 +33,7 @@ def _document(served: Served, stats: RuntimeStats, name: str) -> dict[str, Any]:
         return {**head, "agentmux": {"kind": published.kind}}
     kind = {"kind": "model", "state": _state(stats, name)}
     if kind["state"] != "loaded":
-        return {**head, "agentmux": {**kind, "waiting": served.traffic.waiting(name)}}
+        return {**head, "agentmux": kind}
     footprint = served.mux.footprint(name)
     now = next((one for one in stats.engine.models if one.model == name), ModelStats(name, "", 0, 0, 0))
     state = {

@@ -41,7 +41,7 @@ def test_requests_wait_for_their_model_and_the_server_says_so() -> None:
         assert live.get("/health").json() == {"status": "ok", "active": 0, "queued": 0}
         assert states(live) == {"first": "loaded", "second": "loading", "third": "loading"}
         card = live.get("/v1/models/third").json()
-        assert card["agentmux"] == {"kind": "model", "state": "loading", "waiting": 0}
+        assert card["agentmux"] == {"kind": "model", "state": "loading"}
         families = {one.name: one for one in text_string_to_metric_families(live.get("/metrics").text)}
         shares = families["agentmux_model_resident_ratio"].samples
         assert [sample.labels["model"] for sample in shares] == ["first"]
