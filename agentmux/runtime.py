@@ -118,25 +118,21 @@ class Runtime:
         observers: Sequence[Callable[[Event], None]] = (),
         clock: Clock | None = None,
     ) -> None:
-        sizes = {
-            "vram": vram,
-            "arena_bytes": arena_bytes,
-            "host_bytes": host_bytes,
-            "link_bytes_per_s": link_bytes_per_s,
-        }
-        waits = {"queue_limit": queue_limit, "max_wait_s": max_wait_s, "min_residency_s": min_residency_s}
+        sizes = {"vram": vram, "arena_bytes": arena_bytes, "host_bytes": host_bytes}
+        times = {"max_wait_s": max_wait_s, "min_residency_s": min_residency_s}
+        counts = {"queue_limit": queue_limit, "max_active_slots": max_active_slots, "contexts": contexts}
         made = RuntimeConfig.make(
             os.environ,
             config=config,
             models=None if models is None else dict(models),
             wait_for_models=wait_for_models,
             **sizes,
+            **times,
+            **counts,
             device=device,
+            link_bytes_per_s=link_bytes_per_s,
             limits=limits,
-            **waits,
-            max_active_slots=max_active_slots,
             threads=threads,
-            contexts=contexts,
             oversize=oversize,
             switches_per_quantum=switches_per_quantum,
             journal=journal,
