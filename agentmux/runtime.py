@@ -119,22 +119,21 @@ class Runtime:
         clock: Clock | None = None,
     ) -> None:
         sizes = {"vram": vram, "arena_bytes": arena_bytes, "host_bytes": host_bytes}
-        times = {"max_wait_s": max_wait_s, "min_residency_s": min_residency_s}
-        counts = {"queue_limit": queue_limit, "max_active_slots": max_active_slots, "contexts": contexts}
+        most = {"queue_limit": queue_limit, "max_active_slots": max_active_slots, "contexts": contexts}
+        waits = {"max_wait_s": max_wait_s, "min_residency_s": min_residency_s, "wait_for_models": wait_for_models}
         made = RuntimeConfig.make(
             os.environ,
             config=config,
             models=None if models is None else dict(models),
-            wait_for_models=wait_for_models,
-            **sizes,
-            **times,
-            **counts,
             device=device,
+            **sizes,
+            **most,
+            **waits,
             link_bytes_per_s=link_bytes_per_s,
             limits=limits,
+            switches_per_quantum=switches_per_quantum,
             threads=threads,
             oversize=oversize,
-            switches_per_quantum=switches_per_quantum,
             journal=journal,
             debug_poison=debug_poison,
         )
