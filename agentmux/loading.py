@@ -37,12 +37,19 @@ class _Wanted:
     def settle(self, outcome: Footprint | Exception) -> bool:
         """Tell all who wait, each with an error of its own; whether there was anybody."""
         waiting = [future for future in self.waiting if not future.done()]
-        for future in waiting:
+        for i, future in enumerate(waiting):
             if isinstance(outcome, Exception):
-                future.set_exception(again(outcome))
+                future.set_exception(_another(outcome) if i else outcome)
             else:
                 future.set_result(outcome)
         return bool(waiting)
+
+
+def _another(error: Exception) -> Exception:
+    try:
+        return again(error)
+    except Exception:  # not one of ours, and made in a way of its own
+        return EngineError(said(error))
 
 
 class LoadedModels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import structlog
 
 from agentmux import (
     Agent,
@@ -127,18 +129,42 @@ async def test_the_turns_that_wait_for_a_broken_model_fail_and_others_go_on() ->
         assert mux.stats().load_errors == {}
 
 
-async def test_a_broken_model_that_nobody_asks_for_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("info", "json")
+class Peculiar(Exception):
+    """Cannot be made from its arguments."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+async def test_an_error_that_is_none_of_ours_reaches_all_who_wait() -> None:
+    engine = HeldLoads(NAMES, free={"first", "third"}, errors={"second": Peculiar("most", "odd")})
+    async with opened(engine) as mux:
+        waiting = [asyncio.create_task(mux.generate("second", "x")) for _ in range(2)]
+        await settle()
+        engine.let("second")
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in errors] == [Peculiar, EngineError]
+        assert [str(error) for error in errors] == ["most odd", "most odd"]
+
+
+async def test_a_broken_model_that_nobody_asks_for_is_a_warning() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    try:
+        await _with_a_broken_model()
+    finally:
+        structlog.reset_defaults()
+    (told,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (told["level"], told["model"], told["error"]) == ("warning", "second", "the file is damaged")
+
+
+async def _with_a_broken_model() -> None:
     engine = HeldLoads(NAMES, free=set(NAMES), errors={"second": ModelCorrupt("the file is damaged")})
     async with opened(engine) as mux:
         await mux.load("third")
         assert (await mux.run(First, "x")).output == "first says"
         with pytest.raises(ModelNotFound, match="model second is not loaded: the file is damaged"):
             mux.footprint("second")
-    told = [line for line in capsys.readouterr().err.splitlines() if "the file is damaged" in line]
-    assert len(told) == 1
-    assert json.loads(told[0])["level"] == "warning"
-    assert json.loads(told[0])["model"] == "second"
 
 
 async def test_what_the_body_raises_is_seen_whatever_becomes_of_a_load() -> None:
