@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 
-from agentmux.cli import opening
+from agentmux import NeverFits
+from agentmux.cli import demo, opening
 from agentmux.cli.live import ASCII
 from agentmux.cli.main import run
 from agentmux.cli.top_view import memory_lines
+from agentmux.engine.base import Footprint, LoadSpec
 from agentmux.runtime import Runtime
 from agentmux.testing import ScriptedEngine
 from tests.cli.processes import agentmux, environment, one_line
@@ -26,6 +29,12 @@ from agentmux import Agent
 class Writer(Agent):
     model = "planner"
 """
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -82,3 +91,23 @@ def test_a_server_of_real_models_that_answers_after_the_first() -> None:
 def test_top_names_models_that_are_on_their_way() -> None:
     lines = list(memory_lines({**DOCUMENT, "loading": ["coder"]}, 80, ASCII))
     assert lines[-2] == "coder         is being loaded"
+
+
+def test_a_model_that_turns_out_too_large_ends_the_whole_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of twelve tasks none can be solved: one error, and no table of twelve."""
+
+    class TooLarge(ScriptedEngine):
+        def load(self, spec: LoadSpec) -> Footprint:
+            if spec.model == "critic":
+                raise NeverFits("model critic needs at least 9 bytes, the arena has 8")
+            return super().load(spec)
+
+    engine = TooLarge({name: lambda _: '{"steps": ["Add."]}' for name in ("planner", "coder", "critic")})
+    monkeypatch.setattr(demo, "Runtime", partial(Runtime, engine=engine))
+    assert run(["demo", "--plain"]) == 1
+    out, err = capsys.readouterr()
+    assert "passed" not in out
+    assert err.splitlines()[-1] == "agentmux: error: model critic needs at least 9 bytes, the arena has 8"
+    assert err.count("agentmux: error") == 1
