@@ -108,7 +108,7 @@ class ScriptedEngine:
             vocabulary_tokens=256,
             chat_template=None,
         )
-        # Another dict, since this may be a thread of its own: whoever goes through the models meanwhile goes on with his.
+        # Another dict: this may be a thread of its own, and whoever goes through the models meanwhile is not to notice.
         self._models = {**self._models, spec.model: _Model(footprint)}
         return footprint
 
