@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agentmux.admission import Ledger
 from agentmux.config import ModelSpec
 from agentmux.engine.base import Engine, Footprint, LoadSpec
-from agentmux.errors import EngineError, ModelNotFound, again, said
+from agentmux.errors import EngineError, ModelNotFound, QueueFull, again, said
 from agentmux.log import get_logger
 from agentmux.models import expanded, known
 from agentmux.threads import finished, in_thread
+
+RETRY_S = 60.0
+"""Seconds after a failed attempt within which none is made for those who look first whether they may wait."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +49,14 @@ class _Wanted:
         return bool(waiting)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that failed."""
+
+    error: Exception
+    at_s: float
+
+
 def _another(error: Exception) -> Exception:
     try:
         return again(error)
@@ -63,6 +75,7 @@ class LoadedModels:
         ledger: told of each model and of what its loading left of the arena.
         find: the ModelSpec that a name stands for, called in a thread; raises ModelNotFound.
         on_change: called when there is another model.
+        now_s: the time.
     """
 
     def __init__(
@@ -71,17 +84,19 @@ class LoadedModels:
         ledger: Ledger,
         find: Callable[[str], ModelSpec],
         on_change: Callable[[], None] = lambda: None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._find = find
         self._on_change = on_change
+        self._now_s = now_s
         self._wanted: dict[str, _Wanted] = {}
         self._numbers = itertools.count(1)
         self._under_way: tuple[_Wanted, asyncio.Task[Footprint]] | None = None
         self._closed = False
         self._log = get_logger("agentmux.models")
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, _Failure] = {}
         self._vocabularies: dict[str, tuple[bytes, ...]] = {}
         self.prepare: Callable[[ModelSpec, Callable[[], bool]], None] | None = None
         """Called in a thread before the engine loads a model: what can be done aside from the engine's own thread,
@@ -102,7 +117,7 @@ class LoadedModels:
     @property
     def failures(self) -> Mapping[str, str]:
         """[name] the error of the last attempt, of those named ahead that could not be loaded, and were not since."""
-        return dict(self._failures)
+        return {name: said(failure.error) for name, failure in self._failures.items()}
 
     @property
     def waiting(self) -> int:
@@ -113,10 +128,25 @@ class LoadedModels:
         """Whether a turn of this model would wait for its loading: it is on its way, or is to be tried again."""
         return name not in self.footprints and (name in self._wanted or name in self._failures)
 
+    def check(self, name: str, limit: int) -> None:
+        """Look whether a turn of a model that is coming may wait for it. Raises QueueFull where ``limit`` wait already;
+        and the error of an attempt that has failed just now, since each further one takes the device from others."""
+        failure = self._failures.get(name)
+        if failure is not None and name not in self._wanted and self._now_s() - failure.at_s < RETRY_S:
+            raise _another(failure.error)
+        if self.waiting >= limit:
+            raise QueueFull(
+                f"a turn of model {name} cannot wait: {self.waiting} of {limit} wait already for models to be loaded; "
+                "try again later or raise queue_limit",
+                queued=self.waiting,
+                queue_limit=limit,
+                retry_after_s=0,
+            )
+
     def footprint(self, name: str) -> Footprint:
         """The measured sizes of a model. Raises ModelNotFound."""
         if self.is_coming(name):
-            failure = self._failures.get(name)
+            failure = self.failures.get(name)
             raise ModelNotFound(f"model {name} is not loaded{f': {failure}' if failure else ' yet'}")
         return self.footprints[known(name, self.footprints)]
 
@@ -222,9 +252,11 @@ class LoadedModels:
         self._begin()
 
     def _failed(self, wanted: _Wanted, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            error = EngineError(f"loading failed: {error!r}")
         if wanted.ahead or wanted.name in self._failures:
-            self._failures[wanted.name] = said(error)
-        is_told = wanted.settle(error if isinstance(error, Exception) else EngineError(f"loading failed: {error!r}"))
+            self._failures[wanted.name] = _Failure(_another(error), self._now_s())
+        is_told = wanted.settle(error)
         log = self._log.debug if is_told or self._closed else self._log.warning
         log("a model was not loaded", model=wanted.name, error=said(error))
 

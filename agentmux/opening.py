@@ -139,7 +139,7 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
             return resolve(name, config=config, environ=os.environ)
         return specs[known(name, specs)]
 
-    models = LoadedModels(engine, ledger, find, scheduler.wake_up)
+    models = LoadedModels(engine, ledger, find, scheduler.wake_up, clock.now)
     try:
         await _preload(models, config)
     except BaseException:

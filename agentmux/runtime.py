@@ -15,7 +15,7 @@ from agentmux.clock import Clock
 from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig, WaitForModels
 from agentmux.core import Core
 from agentmux.engine.base import Engine, Footprint
-from agentmux.errors import EngineError, QueueFull
+from agentmux.errors import EngineError
 from agentmux.following import Asked, follow
 from agentmux.messages import (
     Completion,
@@ -328,18 +328,13 @@ class Runtime:
         """Raises what a turn of this model would be refused with at this moment: QueueFull where too many wait,
         ModelNotFound, NeverFits, EngineError. A look only, before anything is done for the turn; it takes no place.
 
-        A turn whose model is not loaded yet would wait for that: it is refused where as many as ``queue_limit`` do."""
+        A turn whose model is not loaded yet would wait for that: it is refused where as many as ``queue_limit`` do, and
+        with the error of the last attempt to load it if that failed within the last minute."""
         opened = self._opened()
-        if not opened.models.is_coming(model):
+        if opened.models.is_coming(model):
+            opened.models.check(model, self._config.queue_limit)
+        else:
             opened.scheduler.check(model)
-        elif (waiting := opened.models.waiting) >= (limit := self._config.queue_limit):
-            raise QueueFull(
-                f"a turn of model {model} cannot wait: {waiting} of {limit} wait already for models to be loaded; "
-                "try again later or raise queue_limit",
-                queued=waiting,
-                queue_limit=limit,
-                retry_after_s=0,
-            )
 
     async def vocabulary(self, model: str) -> Sequence[bytes]:
         """[token id] its bytes, special tokens too; read from the model's file when first asked. Raises ModelNotFound,

@@ -32,7 +32,7 @@ from agentmux.config import WaitForModels
 from agentmux.engine.base import Footprint, LoadSpec
 from agentmux.log import configure
 from agentmux.models import bundled_models
-from agentmux.testing import ScriptedEngine, settle
+from agentmux.testing import FakeClock, ScriptedEngine, settle
 from tests.unit.loads import HeldLoads, opened
 
 
@@ -276,6 +276,28 @@ async def test_as_many_may_wait_for_models_as_may_wait() -> None:
         for model in ("second", "third"):
             engine.let(model)
         await asyncio.gather(*tasks)
+        mux.check("second")
+
+
+async def test_who_looks_first_is_told_of_a_failure_for_a_minute() -> None:
+    """Each attempt takes the device from others: clients of a server must not have one made at each request."""
+    clock = FakeClock()
+    engine = HeldLoads(NAMES, free=NAMES, errors={"second": NeverFits("too large", needed_bytes=9)})
+    async with opened(engine, clock=clock) as mux:
+        await mux.load("third")
+        for _ in range(2):
+            with pytest.raises(NeverFits, match="too large") as refused:
+                mux.check("second")
+            assert refused.value.numbers == {"needed_bytes": 9}
+        clock.advance(60)
+        mux.check("second")
+        with pytest.raises(NeverFits):
+            await mux.generate("second", "x")
+        assert engine.begun.count("second") == 2
+        with pytest.raises(NeverFits):
+            mux.check("second")
+        engine.errors.clear()
+        assert (await mux.run(Second, "x")).output == "second says", "an agent's turn does not look first"
         mux.check("second")
 
 
