@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from agentmux.admission import Ledger
 from agentmux.config import ModelSpec
@@ -14,7 +15,7 @@ from agentmux.engine.base import Engine, Footprint, LoadSpec
 from agentmux.errors import EngineError, ModelNotFound, QueueFull, again, said
 from agentmux.log import get_logger
 from agentmux.models import expanded, known
-from agentmux.threads import finished, in_thread
+from agentmux.threads import finished, in_daemon, in_thread
 
 RETRY_S = 60.0
 """Seconds after a failed attempt within which none is made for those who look first whether they may wait."""
@@ -94,7 +95,7 @@ class LoadedModels:
         self._wanted: dict[str, _Wanted] = {}
         self._numbers = itertools.count(1)
         self._under_way: tuple[_Wanted, asyncio.Task[Footprint]] | None = None
-        self._closed = False
+        self._stopped = asyncio.Event()
         self._log = get_logger("agentmux.models")
         self._failures: dict[str, _Failure] = {}
         self._vocabularies: dict[str, tuple[bytes, ...]] = {}
@@ -169,7 +170,7 @@ class LoadedModels:
         """
         if (there := self.footprints.get(name)) is not None:
             return there
-        if self._closed:
+        if self._stopped.is_set():
             raise self._gone(name)
         wanted = self._want(name)
         if not wanted.waiting:
@@ -185,7 +186,7 @@ class LoadedModels:
 
     def stop(self) -> None:
         """Begin no further loading from now on."""
-        self._closed = True
+        self._stopped.set()
 
     async def close(self) -> None:
         """Load nothing from now on, and return once what is on its way is there or has failed; a cancellation meanwhile
@@ -229,7 +230,7 @@ class LoadedModels:
             del self._wanted[wanted.name]
 
     def _begin(self) -> None:
-        if self._under_way is not None or self._closed or not self._wanted:
+        if self._under_way is not None or self._stopped.is_set() or not self._wanted:
             return
         wanted = min(self._wanted.values(), key=lambda one: one.urgency)
         loading = asyncio.create_task(self._load(wanted.name), name=f"agentmux loads {wanted.name}")
@@ -257,14 +258,28 @@ class LoadedModels:
         if wanted.ahead or wanted.name in self._failures:
             self._failures[wanted.name] = _Failure(_another(error), self._now_s())
         is_told = wanted.settle(error)
-        log = self._log.debug if is_told or self._closed else self._log.warning
+        log = self._log.debug if is_told or self._stopped.is_set() else self._log.warning
         log("a model was not loaded", model=wanted.name, error=said(error))
 
+    async def _found(self, name: str) -> ModelSpec:
+        """A download may take long, and does not concern the engine: closing does not wait for it."""
+        finding = in_daemon(self._find, name)
+        finding.add_done_callback(lambda found: found.cancelled() or found.exception())  # if nobody is left to look
+        stopping = asyncio.create_task(self._stopped.wait())
+        either: set[asyncio.Future[Any]] = {finding, stopping}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not finding.done():
+            raise self._gone(name)
+        return finding.result()
+
     async def _load(self, name: str) -> Footprint:
-        spec = await in_thread(self._find, name)
+        spec = await self._found(name)
         if self.prepare is not None:
-            await in_thread(self.prepare, spec, lambda: self._closed)
-        if self._closed:
+            await in_thread(self.prepare, spec, self._stopped.is_set)
+        if self._stopped.is_set():
             raise self._gone(name)
         load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
         footprint = await in_thread(self._engine.load, load)

@@ -110,13 +110,6 @@ def _looked_at(config: RuntimeConfig) -> dict[str, ModelSpec]:
     return specs
 
 
-async def _preload(models: LoadedModels, config: RuntimeConfig) -> None:
-    first, rest = tuple(config.models)[:1], tuple(config.models)[1:]
-    for name in first if config.wait_for_models == "first" else config.models:
-        await models.loaded(name)
-    models.load_ahead(rest)
-
-
 async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: DurableRuns | None) -> Core:
     clock, sizes = parts.clock or LoopClock(), engine.stats()
     ledger = Ledger(
@@ -141,12 +134,14 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
 
     models = LoadedModels(engine, ledger, find, scheduler.wake_up, clock.now)
     try:
-        await _preload(models, config)
+        for name in tuple(config.models)[: 1 if config.wait_for_models == "first" else None]:
+            await models.loaded(name)
     except BaseException:
         await models.close()  # cancelled, it has left one on its way
         raise
     if native:
-        models.prepare = read_ahead
+        models.prepare = read_ahead  # from now on, turns may be under way
+    models.load_ahead(config.models)
     observers = (*telemetry.observers(), *parts.observers)
     services = Services(
         scheduler,
