@@ -139,6 +139,7 @@ class Core:
 
     async def close(self) -> None:
         """End runs, turns, scheduler and engine, in this order, each whatever became of the one before."""
+        self.models.stop()
         try:
             why = EngineError("the runtime was closed while the run was under way")
             await asyncio.gather(*(self.stop_run(task, why) for task in list(self.runs)))

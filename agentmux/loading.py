@@ -3,96 +3,294 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from agentmux.admission import Ledger
 from agentmux.config import ModelSpec
 from agentmux.engine.base import Engine, Footprint, LoadSpec
-from agentmux.errors import EngineError
+from agentmux.errors import EngineError, ModelNotFound, QueueFull, again, said
 from agentmux.log import get_logger
 from agentmux.models import expanded, known
-from agentmux.threads import finished, in_thread
+from agentmux.threads import finished, in_daemon, in_thread
+
+RETRY_S = 60.0
+"""Seconds after a failed attempt within which none is made for those who look first whether they may wait."""
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A model that is not there yet."""
+
+    name: str
+    order: int
+    """Among those that nobody waits for."""
+    ahead: bool = False
+    """It is loaded even if nobody waits for it."""
+    asked: int = 0
+    """Among those that somebody waits for: since when."""
+    waiting: list[asyncio.Future[Footprint]] = field(default_factory=list)
+
+    @property
+    def urgency(self) -> tuple[bool, int]:
+        """The least goes first."""
+        return (False, self.asked) if self.waiting else (True, self.order)
+
+    def settle(self, outcome: Footprint | Exception) -> bool:
+        """Tell all who wait, each with an error of its own; whether there was anybody."""
+        waiting = [future for future in self.waiting if not future.done()]
+        for i, future in enumerate(waiting):
+            if isinstance(outcome, Exception):
+                future.set_exception(_another(outcome) if i else outcome)
+            else:
+                future.set_result(outcome)
+        return bool(waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that failed."""
+
+    error: Exception
+    at_s: float
+
+
+def _another(error: Exception) -> Exception:
+    try:
+        return again(error)
+    except Exception:  # not one of ours, and made in a way of its own
+        return EngineError(said(error))
 
 
 class LoadedModels:
-    """The models in an engine, by the names that agents use. One model is loaded at a time.
+    """The models in an engine, by the names that agents use.
+
+    One is loaded at a time, since loading is bound by bandwidth: first the one that somebody has waited for longest,
+    then those that nobody waits for, in the order in which they were named ahead.
 
     Args:
         engine: where they are.
         ledger: told of each model and of what its loading left of the arena.
-        find: the ModelSpec that a name stands for; raises ModelNotFound.
+        find: the ModelSpec that a name stands for, called in a thread; raises ModelNotFound.
+        on_change: called when there is another model.
+        now_s: the time.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, find: Callable[[str], ModelSpec]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        find: Callable[[str], ModelSpec],
+        on_change: Callable[[], None] = lambda: None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._find = find
-        self._lock = asyncio.Lock()
-        self._under_way: dict[str, asyncio.Task[Footprint]] = {}
-        self._closed = False
+        self._on_change = on_change
+        self._now_s = now_s
+        self._wanted: dict[str, _Wanted] = {}
+        self._numbers = itertools.count(1)
+        self._under_way: tuple[_Wanted, asyncio.Task[Footprint]] | None = None
+        self._stopped = asyncio.Event()
         self._log = get_logger("agentmux.models")
+        self._failures: dict[str, _Failure] = {}
+        self._vocabularies: dict[str, tuple[bytes, ...]] = {}
+        self.prepare: Callable[[ModelSpec, Callable[[], bool]], None] | None = None
+        """Called in a thread before the engine loads a model: what can be done aside from the engine's own thread,
+        where turns are computed. It is told by the second argument that its work is not wanted any more."""
         self.footprints: dict[str, Footprint] = {}
         """[name] measured sizes."""
         self.without_system = set[str]()
         """Names of models that are not to be shown system messages."""
         self.paths: dict[str, str] = {}
         """[name] the file that it was loaded from."""
-        self._vocabularies: dict[str, tuple[bytes, ...]] = {}
+
+    @property
+    def loading(self) -> tuple[str, ...]:
+        """Names of those that are on their way, in the order in which they are going to be there as it looks now."""
+        first = self._under_way and self._under_way[0]
+        return tuple(one.name for one in sorted(self._wanted.values(), key=lambda one: (one is not first, one.urgency)))
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """[name] the error of the last attempt, of those named ahead that could not be loaded, and were not since."""
+        return {name: said(failure.error) for name, failure in self._failures.items()}
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a model."""
+        return sum(len(one.waiting) for one in self._wanted.values())
+
+    def is_coming(self, name: str) -> bool:
+        """Whether a turn of this model would wait for its loading: it is on its way, or is to be tried again."""
+        return name not in self.footprints and (name in self._wanted or name in self._failures)
+
+    def check(self, name: str, limit: int) -> None:
+        """Look whether a turn of a model that is coming may wait for it. Raises QueueFull where ``limit`` wait already;
+        and the error of an attempt that has failed just now, since each further one takes the device from others."""
+        failure = self._failures.get(name)
+        if failure is not None and name not in self._wanted and self._now_s() - failure.at_s < RETRY_S:
+            raise _another(failure.error)
+        if self.waiting >= limit:
+            raise QueueFull(
+                f"a turn of model {name} cannot wait: {self.waiting} of {limit} wait already for models to be loaded; "
+                "try again later or raise queue_limit",
+                queued=self.waiting,
+                queue_limit=limit,
+                retry_after_s=0,
+            )
+
+    def footprint(self, name: str) -> Footprint:
+        """The measured sizes of a model. Raises ModelNotFound."""
+        if self.is_coming(name):
+            failure = self.failures.get(name)
+            raise ModelNotFound(f"model {name} is not loaded{f': {failure}' if failure else ' yet'}")
+        return self.footprints[known(name, self.footprints)]
+
+    def load_ahead(self, names: Iterable[str]) -> None:
+        """Have these loaded, in this order, while nobody waits for another. What fails then is logged, and tried again
+        for whoever asks for it."""
+        for name in names:
+            if name not in self.footprints:
+                self._want(name).ahead = True
+        self._begin()
 
     async def loaded(self, name: str) -> Footprint:
         """The footprint of a model, which is loaded first if it is not there yet; others wait until that is done.
 
-        Cancelled, it lets the loading go on: a thread cannot be stopped, and what it has brought into the engine has to
-        be booked. Whoever asks next finds it.
+        Cancelled, it lets a loading that has begun go on: a thread cannot be stopped, and what it has brought into the
+        engine has to be booked. Whoever asks next finds it.
 
         Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits, ConfigError, EngineError; nothing is changed
-        then.
+        then. All who wait have the error of one attempt; whoever asks later has another made.
         """
-        while (there := self.footprints.get(name)) is None:
-            if self._closed:
-                raise EngineError(f"the runtime is closed: model {name} is not loaded any more")
-            loading = self._under_way.get(name)
-            if loading is not None:
-                await asyncio.wait({loading})  # if it fails, this one tries for itself, and has an error of its own
-                continue
-            loading = self._under_way[name] = asyncio.create_task(self._load(name), name=f"agentmux loads {name}")
-            loading.add_done_callback(lambda ended: self._loaded(name, ended))
-            await asyncio.wait({loading})
-            return loading.result()
-        return there
+        if (there := self.footprints.get(name)) is not None:
+            return there
+        if self._stopped.is_set():
+            raise self._gone(name)
+        wanted = self._want(name)
+        if not wanted.waiting:
+            wanted.asked = next(self._numbers)
+        future: asyncio.Future[Footprint] = asyncio.get_running_loop().create_future()
+        wanted.waiting.append(future)
+        self._begin()
+        try:
+            return await future
+        finally:
+            wanted.waiting.remove(future)
+            self._give_up(wanted)
+
+    def stop(self) -> None:
+        """Begin no further loading from now on."""
+        self._stopped.set()
 
     async def close(self) -> None:
         """Load nothing from now on, and return once what is on its way is there or has failed; a cancellation meanwhile
-        is raised after that."""
-        self._closed = True
-        await finished(*self._under_way.values())
-
-    def _loaded(self, name: str, ended: asyncio.Task[Footprint]) -> None:
-        del self._under_way[name]
-        if not ended.cancelled() and (error := ended.exception()):
-            self._log.debug("a model was not loaded", model=name, error=str(error))
-
-    async def _load(self, name: str) -> Footprint:
-        async with self._lock:
-            spec = await in_thread(self._find, name)
-            load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
-            footprint = await in_thread(self._engine.load, load)
-            sizes = self._engine.stats()
-            self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
-            self.footprints[name] = footprint
-            self.paths[name] = load.path
-            if not spec.system_messages:
-                self.without_system.add(name)
-            self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
-            return footprint
+        is raised after that. Whoever waits for another model has EngineError."""
+        self.stop()
+        self._drop_waiting()
+        if self._under_way is not None:
+            await finished(self._under_way[1])
 
     async def vocabulary(self, name: str) -> tuple[bytes, ...]:
-        """[token id] its bytes; read when first asked. Raises ModelNotFound for a model that is not loaded, EngineError
-        where it cannot be read."""
+        """[token id] its bytes; read when first asked. Raises ModelNotFound for a model that is neither loaded nor on
+        its way, EngineError where it cannot be read, and what loading raises."""
+        if self.is_coming(name):
+            await self.loaded(name)
         path = self.paths[known(name, self.paths)]
         if name not in self._vocabularies:
             self._vocabularies[name] = await in_thread(_token_bytes, path)
         return self._vocabularies[name]
+
+    def _want(self, name: str) -> _Wanted:
+        if name not in self._wanted:
+            self._wanted[name] = _Wanted(name, next(self._numbers))
+        return self._wanted[name]
+
+    def _drop_waiting(self) -> None:
+        for wanted in list(self._wanted.values()):
+            if not self._is_under_way(wanted):
+                del self._wanted[wanted.name]
+                wanted.settle(self._gone(wanted.name))
+
+    def _gone(self, name: str) -> EngineError:
+        return EngineError(f"the runtime is closed: model {name} is not loaded any more")
+
+    def _is_under_way(self, wanted: _Wanted) -> bool:
+        return self._under_way is not None and self._under_way[0] is wanted
+
+    def _give_up(self, wanted: _Wanted) -> None:
+        """Somebody has stopped waiting: what nobody wants any more does not begin."""
+        mine = self._wanted.get(wanted.name) is wanted
+        if mine and not wanted.waiting and not wanted.ahead and not self._is_under_way(wanted):
+            del self._wanted[wanted.name]
+
+    def _begin(self) -> None:
+        if self._under_way is not None or self._stopped.is_set() or not self._wanted:
+            return
+        wanted = min(self._wanted.values(), key=lambda one: one.urgency)
+        loading = asyncio.create_task(self._load(wanted.name), name=f"agentmux loads {wanted.name}")
+        self._under_way = wanted, loading
+        loading.add_done_callback(lambda ended: self._ended(wanted, ended))
+
+    def _ended(self, wanted: _Wanted, ended: asyncio.Task[Footprint]) -> None:
+        self._under_way = None
+        if ended.cancelled():  # by whoever ends all tasks of the loop
+            self.stop()
+            self._drop_waiting()
+            return
+        del self._wanted[wanted.name]
+        if (error := ended.exception()) is None:
+            self._failures.pop(wanted.name, None)
+            wanted.settle(ended.result())
+            self._on_change()
+        else:
+            self._failed(wanted, error)
+        self._begin()
+
+    def _failed(self, wanted: _Wanted, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            error = EngineError(f"loading failed: {error!r}")
+        if wanted.ahead or wanted.name in self._failures:
+            self._failures[wanted.name] = _Failure(_another(error), self._now_s())
+        is_told = wanted.settle(error)
+        log = self._log.debug if is_told or self._stopped.is_set() else self._log.warning
+        log("a model was not loaded", model=wanted.name, error=said(error))
+
+    async def _found(self, name: str) -> ModelSpec:
+        """A download may take long, and does not concern the engine: closing does not wait for it."""
+        finding = in_daemon(self._find, name)
+        finding.add_done_callback(lambda found: found.cancelled() or found.exception())  # if nobody is left to look
+        stopping = asyncio.create_task(self._stopped.wait())
+        either: set[asyncio.Future[Any]] = {finding, stopping}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not finding.done():
+            raise self._gone(name)
+        return finding.result()
+
+    async def _load(self, name: str) -> Footprint:
+        spec = await self._found(name)
+        if self.prepare is not None:
+            await in_thread(self.prepare, spec, self._stopped.is_set)
+        if self._stopped.is_set():
+            raise self._gone(name)
+        load = LoadSpec(name, expanded(spec), spec.context_tokens, spec.slots, spec.batch_tokens)
+        footprint = await in_thread(self._engine.load, load)
+        sizes = self._engine.stats()
+        self._ledger.add(footprint, arena_bytes=sizes.arena_bytes, budget_bytes=sizes.device_budget_bytes or None)
+        self.footprints[name] = footprint
+        self.paths[name] = load.path
+        if not spec.system_messages:
+            self.without_system.add(name)
+        self._log.debug("model loaded", model=name, weight_bytes=footprint.weight_bytes)
+        return footprint
 
 
 def _token_bytes(path: str) -> tuple[bytes, ...]:

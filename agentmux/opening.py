@@ -19,7 +19,7 @@ from agentmux.errors import EngineError
 from agentmux.journal import Journal
 from agentmux.loading import LoadedModels
 from agentmux.messages import Event
-from agentmux.models import known, resolve, resolve_all
+from agentmux.models import check_file, known, read_ahead, resolve, resolve_all
 from agentmux.paths import journal_path
 from agentmux.pump import GATHER_S
 from agentmux.run import Approve, Services
@@ -102,6 +102,14 @@ def native_engine(config: RuntimeConfig) -> Engine:
     )
 
 
+def _looked_at(config: RuntimeConfig) -> dict[str, ModelSpec]:
+    """The models' files, with a look at each, before time goes into loading any."""
+    specs = resolve_all(config, os.environ, download=config.wait_for_models == "all")
+    for spec in specs.values():
+        check_file(spec)
+    return specs
+
+
 async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: DurableRuns | None) -> Core:
     clock, sizes = parts.clock or LoopClock(), engine.stats()
     ledger = Ledger(
@@ -112,25 +120,28 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         max_active_slots=config.max_active_slots,
     )
 
+    scheduler = Scheduler(
+        engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s, config.switches_per_quantum)
+    )
     # An engine that was handed in has its own idea of models: their files need not exist.
     native = parts.engine is None
-    specs = await in_thread(resolve_all, config, os.environ) if native else config.models
+    specs = await in_thread(_looked_at, config) if native else config.models
 
     def find(name: str) -> ModelSpec:
         if native and name not in specs:
             return resolve(name, config=config, environ=os.environ)
         return specs[known(name, specs)]
 
-    models = LoadedModels(engine, ledger, find)
+    models = LoadedModels(engine, ledger, find, scheduler.wake_up, clock.now)
     try:
-        for name in specs:
+        for name in tuple(config.models)[: 1 if config.wait_for_models == "first" else None]:
             await models.loaded(name)
     except BaseException:
         await models.close()  # cancelled, it has left one on its way
         raise
-    scheduler = Scheduler(
-        engine, ledger, clock, Policy(config.max_wait_s, config.min_residency_s, config.switches_per_quantum)
-    )
+    if native:
+        models.prepare = read_ahead  # from now on, turns may be under way
+    models.load_ahead(config.models)
     observers = (*telemetry.observers(), *parts.observers)
     services = Services(
         scheduler,

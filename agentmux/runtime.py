@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 from agentmux.agent import AsksOnce, AsksOther, Run, SupportsRun
 from agentmux.chatting import ChatEvent, ChatRequest, converse
 from agentmux.clock import Clock
-from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig
+from agentmux.config import JournalConfig, Limits, ModelSpec, Oversize, RuntimeConfig, WaitForModels
 from agentmux.core import Core
 from agentmux.engine.base import Engine, Footprint
 from agentmux.errors import EngineError
@@ -23,7 +23,7 @@ from agentmux.messages import (
     RunFinished,
     RunResult,
 )
-from agentmux.models import bundled_models, known
+from agentmux.models import bundled_models
 from agentmux.opening import Parts, open_core
 from agentmux.run import Approve, forget_quietly
 from agentmux.runtime_stats import RuntimeStats as RuntimeStats
@@ -46,6 +46,9 @@ class Runtime:
         models: name that agents use -> path, registered name, ``hf:owner/repo:file.gguf`` or ModelSpec; None: the
             configuration's, else the bundled demonstration models. They are loaded at once; others when an agent that
             names them is first run.
+        wait_for_models: what entering waits for: ``all`` of them, or the ``first``. Then the first one's turns can
+            start while the others are loaded in the background, in their order; a turn whose model is not there yet
+            waits, and its model is loaded before those that nobody waits for. Default ``all``.
         vram: device memory for everything, in bytes or as text such as ``"7GiB"``; None: nine tenths of what the device
             has free.
         device: ``auto`` (first GPU, else CPU), ``cpu`` or a ggml device name. Default ``auto``.
@@ -76,15 +79,23 @@ class Runtime:
     What is None here comes from the environment (``AGENTMUX_VRAM`` and so on), else from the configuration file, else
     from the defaults; see docs/configuration.md.
 
-    Raises ConfigError for settings that cannot be meant. Entering it loads the models, in a thread, and raises
-    ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits or EngineError, with everything freed again. Leaving it
-    ends all runs and turns as cancelled and frees everything. It can be entered once.
+    Raises ConfigError for settings that cannot be meant. Entering it looks at the front of each model's file, loads the
+    models, in a thread, and raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits or EngineError, with
+    everything freed again. Leaving it ends all runs and turns as cancelled and frees everything. It can be entered
+    once.
+
+    With ``wait_for_models="first"`` models on the hub but the first are looked up, and downloaded, in the background
+    too. A model that cannot be loaded there fails the turns that wait for it, with what entering would have raised;
+    others go on. Where no turn waits for it, that is logged as a warning; it stands in ``stats().load_errors``, another
+    attempt is made for the next turn that needs it, and neither a run without it nor leaving the runtime raises
+    anything. Leaving begins no further loading, and waits for one that is under way.
     """
 
     def __init__(
         self,
         models: Mapping[str, str | os.PathLike[str] | ModelSpec] | None = None,
         *,
+        wait_for_models: WaitForModels | None = None,
         vram: int | str | None = None,
         device: str | None = None,
         engine: Engine | None = None,
@@ -108,22 +119,21 @@ class Runtime:
         clock: Clock | None = None,
     ) -> None:
         sizes = {"vram": vram, "arena_bytes": arena_bytes, "host_bytes": host_bytes}
+        most = {"queue_limit": queue_limit, "max_active_slots": max_active_slots, "contexts": contexts}
+        waits = {"max_wait_s": max_wait_s, "min_residency_s": min_residency_s, "wait_for_models": wait_for_models}
         made = RuntimeConfig.make(
             os.environ,
             config=config,
             models=None if models is None else dict(models),
-            **sizes,
             device=device,
+            **sizes,
+            **most,
+            **waits,
             link_bytes_per_s=link_bytes_per_s,
             limits=limits,
-            queue_limit=queue_limit,
-            max_wait_s=max_wait_s,
-            min_residency_s=min_residency_s,
-            max_active_slots=max_active_slots,
-            threads=threads,
-            contexts=contexts,
-            oversize=oversize,
             switches_per_quantum=switches_per_quantum,
+            threads=threads,
+            oversize=oversize,
             journal=journal,
             debug_poison=debug_poison,
         )
@@ -316,11 +326,19 @@ class Runtime:
 
     def check(self, model: str) -> None:
         """Raises what a turn of this model would be refused with at this moment: QueueFull where too many wait,
-        ModelNotFound, NeverFits, EngineError. A look only, before anything is done for the turn; it takes no place."""
-        self._opened().scheduler.check(model)
+        ModelNotFound, NeverFits, EngineError. A look only, before anything is done for the turn; it takes no place.
+
+        A turn whose model is not loaded yet would wait for that: it is refused where as many as ``queue_limit`` do, and
+        with the error of the last attempt to load it if that failed within the last minute."""
+        opened = self._opened()
+        if opened.models.is_coming(model):
+            opened.models.check(model, self._config.queue_limit)
+        else:
+            opened.scheduler.check(model)
 
     async def vocabulary(self, model: str) -> Sequence[bytes]:
-        """[token id] its bytes, special tokens too; read from the model's file when first asked. ModelNotFound."""
+        """[token id] its bytes, special tokens too; read from the model's file when first asked. Raises ModelNotFound,
+        and, where the model is not loaded yet, what ``load`` raises."""
         return await self._opened().models.vocabulary(model)
 
     async def drain(self) -> None:
@@ -328,8 +346,9 @@ class Runtime:
         await self._opened().drain()
 
     async def load(self, model: str) -> Footprint:
-        """Load a model now that an agent is going to name later, and return its measured sizes. No effect on one that
-        is loaded. Raises ModelNotFound, ModelCorrupt, ModelUnsupported, NeverFits."""
+        """Load a model now that an agent is going to name later, and return its measured sizes; of one that is on its
+        way in the background, wait for it. No effect on one that is loaded. Raises ModelNotFound, ModelCorrupt,
+        ModelUnsupported, NeverFits."""
         return await self._opened().models.loaded(model)
 
     def end_session(self, session: str) -> None:
@@ -339,9 +358,8 @@ class Runtime:
             forget_quietly(services, kept.model, kept.engine_session)
 
     def footprint(self, model: str) -> Footprint:
-        """The measured sizes of a model. Raises ModelNotFound."""
-        footprints = self._opened().models.footprints
-        return footprints[known(model, footprints)]
+        """The measured sizes of a model. Raises ModelNotFound for one that is not loaded, or not yet."""
+        return self._opened().models.footprint(model)
 
     def stats(self) -> RuntimeStats:
         """A snapshot of queue, turns and engine. Raises EngineError if the runtime is not open."""
@@ -354,6 +372,8 @@ class Runtime:
             cancelled=ends["cancelled"],
             failed=ends["failed"],
             engine=opened.engine.stats(),
+            loading=opened.models.loading,
+            load_errors=opened.models.failures,
         )
 
 

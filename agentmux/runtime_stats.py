@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from agentmux.engine.base import EngineStats
 
@@ -19,6 +20,10 @@ class RuntimeStats:
     cancelled: int
     failed: int
     engine: EngineStats
+    loading: tuple[str, ...] = ()
+    """Names of models that are on their way, in the order in which they are going to be there as it looks now."""
+    load_errors: Mapping[str, str] = field(default_factory=dict)
+    """[model] why it is not there, of those that could not be loaded when that was last tried."""
 
     @property
     def switches(self) -> int:

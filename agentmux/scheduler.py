@@ -105,8 +105,7 @@ class Scheduler:
 
     def turn(self, turn: int) -> Turn | None:
         """The turn of this id, if the engine has it, parked or not."""
-        held = self._held.get(turn)
-        return held.turn if held else None
+        return held.turn if (held := self._held.get(turn)) else None
 
     async def complete(self, turn: Turn, grace_s: float = 5.0) -> None:
         """Submit ``turn``, unless it was, and return once it has ended, whichever way.
@@ -140,7 +139,7 @@ class Scheduler:
         entry = Queued(turn.id, self._submitted, now_s, spec.priority, account, turn)
         self._backlog.add(spec.model, entry, None if spec.queue_wait_s is None else now_s + spec.queue_wait_s)
         turn.queue(now_s, position, reason)
-        self._wake_up()
+        self.wake_up()
 
     def check(self, model: str) -> None:
         """Raises what a turn of this model would be refused with if it were submitted now. Takes no place."""
@@ -195,7 +194,7 @@ class Scheduler:
         self.ends[turn.state] += 1
         if held := self._held.pop(turn.id):
             self._let_go(held, outcome)
-        self._wake_up()
+        self.wake_up()
 
     def _let_go(self, held: Held, outcome: Completion | Exception | None) -> None:
         turn, model, tokens = held.turn, held.turn.spec.model, None
@@ -219,7 +218,7 @@ class Scheduler:
         self._held.park(held)
         self.parks += 1
         turn.park(self._clock.now())
-        self._wake_up()
+        self.wake_up()
 
     def retire(self, model: str) -> None:
         """A model is about to be unloaded: its turns that wait end with ModelNotFound, those in the engine as
@@ -239,7 +238,7 @@ class Scheduler:
     async def drain(self) -> None:
         """Refuse new turns from now on, and return once all have ended. ``run`` must be running."""
         self._draining = True
-        self._wake_up()
+        self.wake_up()
         while self._held or self.queued:
             self._idle.clear()
             await self._idle.wait()
@@ -253,7 +252,7 @@ class Scheduler:
         waiting = [entry.what for model in list(self._backlog.models) for entry in self._backlog.of(model)]
         for turn in [*waiting, *(held.turn for held in self._held)]:
             self.end(turn, None if error is None else again(error))
-        self._wake_up()
+        self.wake_up()
         self._idle.set()
 
     async def run(self) -> None:
@@ -264,14 +263,15 @@ class Scheduler:
             if not self._held and not self._backlog:
                 self._idle.set()
             wake_s = self.wake_s
-            timer = None if wake_s is None else self._clock.call_at(wake_s, self._wake_up)
+            timer = None if wake_s is None else self._clock.call_at(wake_s, self.wake_up)
             try:
                 await self._wake.wait()
             finally:
                 if timer:
                     timer.cancel()
 
-    def _wake_up(self) -> None:
+    def wake_up(self) -> None:
+        """Decide anew: there is something that was not there."""
         self._is_due = True
         self._wake.set()
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import click
 from agentmux.agents import Solution, Task, builtin_tasks, run_examples, solve
 from agentmux.agents.code_loop import DEFAULT_ROUNDS
 from agentmux.cli.live_screen import wants_live
+from agentmux.cli.opening import first_unless_configured
 from agentmux.cli.options import ExampleExpression, ModelFiles, Size
 from agentmux.cli.output import Output
 from agentmux.cli.signals import run_to_end
@@ -24,8 +25,8 @@ from agentmux.cli.summary import Outcome, Totals, as_document, as_tables, size_t
 from agentmux.cli.tracing import TRACE, tracing
 from agentmux.cli.views import Lines, Unseen, View, Watched
 from agentmux.config import ModelSpec
-from agentmux.errors import AgentmuxError, ModelNotFound, OutputInvalid
-from agentmux.messages import RunFinished, TurnCompleted
+from agentmux.errors import AgentmuxError, ModelError, ModelNotFound, NeverFits, OutputInvalid
+from agentmux.messages import Event, RunFinished, TurnCompleted
 from agentmux.models import BUNDLED_MODELS, bundled_models
 from agentmux.runtime import Runtime
 
@@ -184,8 +185,7 @@ async def _run(setting: Setting, view: View) -> tuple[list[Outcome], Totals]:
     """Solve all tasks at once, each in a run of its own; their turns meet in the scheduler."""
     totalled = Totalled()
     with tracing(setting.trace) as traced:
-        models, watching = dict(setting.models), traced.observers
-        async with Runtime(models, vram=setting.budget_bytes, device=setting.device, observers=watching) as mux:
+        async with _runtime(setting, traced.observers) as mux:
             begin = time.perf_counter()
             with traced.sampling(mux.stats):
                 async with view.open(mux), asyncio.TaskGroup() as group:
@@ -204,6 +204,16 @@ async def _run(setting: Setting, view: View) -> tuple[list[Outcome], Totals]:
         budget_bytes=setting.budget_bytes,
     )
     return [task.result() for task in running], totals
+
+
+def _runtime(setting: Setting, observers: Sequence[Callable[[Event], None]]) -> Runtime:
+    return Runtime(
+        dict(setting.models),
+        wait_for_models=first_unless_configured(),
+        vram=setting.budget_bytes,
+        device=setting.device,
+        observers=observers,
+    )
 
 
 async def _solve(mux: Runtime, setting: Setting, number: int, view: View, totalled: Totalled) -> Outcome:
@@ -225,6 +235,8 @@ async def _solve(mux: Runtime, setting: Setting, number: int, view: View, totall
             hidden_passed = (await run_examples(solution.code, task.hidden)).passed
     except OutputInvalid as error:
         problem = error
+    except (ModelError, NeverFits):  # no task can be solved
+        raise
     except AgentmuxError as error:
         if alone:  # nothing else to go on with, and nothing to put into a table
             raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from agentmux.config import Limits, ModelSpec
+from agentmux.config import Limits, ModelSpec, RuntimeConfig, WaitForModels
 from agentmux.errors import ConfigError
 from agentmux.models import named
 from agentmux.runtime import Runtime
@@ -22,9 +23,21 @@ def open_runtime(models: Mapping[str, ModelSpec] | None, *, journal: bool = Fals
     return Runtime(models=models, journal=journal, **settings)
 
 
+def first_unless_configured() -> WaitForModels | None:
+    """What a command that runs one thing and ends waits for where the user has not said it, by option, environment or
+    file: the first model, so that the first agent can begin. Raises ConfigError."""
+    return None if "wait_for_models" in RuntimeConfig.make(os.environ).model_fields_set else "first"
+
+
 DEVICE = click.option(
     "--device",
     help="cpu, auto, or a ggml device such as CUDA0. Default: AGENTMUX_DEVICE, the configuration, auto.",
+)
+
+WAIT_FOR_MODELS = click.option(
+    "--wait-for-models",
+    type=click.Choice(get_args(WaitForModels)),
+    help="What to begin after: all models are loaded, or the first is; the others follow in the background.",
 )
 
 

@@ -17,13 +17,20 @@ from pydantic_core import to_jsonable_python
 from agentmux.agent import Agent
 from agentmux.cli.command import UsageProblem
 from agentmux.cli.inputs import Inputs, from_json, from_texts
-from agentmux.cli.opening import DEVICE, LimitValues, NamedModels, open_runtime
+from agentmux.cli.opening import (
+    DEVICE,
+    WAIT_FOR_MODELS,
+    LimitValues,
+    NamedModels,
+    first_unless_configured,
+    open_runtime,
+)
 from agentmux.cli.options import Size
 from agentmux.cli.output import LineBuffer, Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import Target, UserCodeFailed, describe, find_target, is_from_user_code
 from agentmux.cli.tracing import TRACE, tracing
-from agentmux.config import Limits, ModelSpec
+from agentmux.config import Limits, ModelSpec, WaitForModels
 from agentmux.errors import AgentmuxError
 from agentmux.messages import Event, RunFinished, RunResult, TextStreamed, ToolCalled, TurnCompleted
 
@@ -65,6 +72,7 @@ class Listener(Protocol):
 @click.option("--vram", type=Size(), help="Budget for all models together. Default: nine tenths of what is free.")
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
+@WAIT_FOR_MODELS
 @click.option("--limits", type=LimitValues(), help="What the run may use, such as turns=10,tokens=4000,wall_s=60.")
 @click.option("--no-journal", is_flag=True, help="Do not record the run; it cannot be resumed then.")
 @TRACE
@@ -78,6 +86,7 @@ def run(
     vram: int | None,
     device: str | None,
     threads: int | None,
+    wait_for_models: WaitForModels | None,
     limits: Limits | None,
     no_journal: bool,
     trace: Path | None,
@@ -93,6 +102,8 @@ def run(
     against it. - reads one from standard input, as --input-json - does.
 
     At a terminal, what the agents say is shown as they say it; otherwise standard output has the run's output only.
+
+    It begins as soon as the first model is loaded, unless --wait-for-models or the configuration says otherwise.
     """
     if as_json and events:
         raise click.UsageError("--json and --events exclude each other")
@@ -102,7 +113,8 @@ def run(
     with user_prints_elsewhere(as_json or events):
         found = find_target(target, Path.cwd())
         inputs = _inputs(found, texts, input_json)
-        runtime = {"vram": vram, "device": device, "threads": threads}
+        waiting = wait_for_models or first_unless_configured()
+        runtime = {"vram": vram, "device": device, "threads": threads, "wait_for_models": waiting}
         setting = Setting(found, inputs, models, limits, not no_journal, runtime, trace)
         run_to_end(_run(setting, listener_for(output, found, as_json, events)))
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import click
 
+from agentmux.cli.opening import first_unless_configured
 from agentmux.cli.output import Output, printable
 from agentmux.cli.run import Listener, follow, listener_for, user_prints_elsewhere
 from agentmux.cli.signals import run_to_end
@@ -142,7 +143,8 @@ async def _resume(
     settings = json.loads(details.settings)
     models = {name: ModelSpec(**spec) for name, spec in settings.pop("models").items()}
     with tracing(trace) as traced:
-        async with Runtime(models, journal=path, observers=traced.observers, **settings) as mux:
+        settings |= {"wait_for_models": first_unless_configured(), "observers": traced.observers}
+        async with Runtime(models, journal=path, **settings) as mux:
             with traced.sampling(mux.stats):
                 again = mux.stream(None, resume=details.summary.id, rerun_in_doubt=rerun_in_doubt)
                 await follow(again, listener)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentmux.cli.command import UsageProblem
-from agentmux.cli.opening import DEVICE, NamedModels, open_runtime
+from agentmux.cli.opening import DEVICE, WAIT_FOR_MODELS, NamedModels, open_runtime
 from agentmux.cli.options import Size
 from agentmux.cli.output import Output
 from agentmux.cli.signals import run_to_end
 from agentmux.cli.target import find_target
 from agentmux.cli.tracing import TRACE, tracing
-from agentmux.config import ModelSpec
+from agentmux.config import ModelSpec, WaitForModels
 from agentmux.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Setting:
 @click.option("--vram", type=Size(), help="Budget for all models together. Default: nine tenths of what is free.")
 @DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: the cores it may use.")
+@WAIT_FOR_MODELS
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Turns that may wait; more are 429. Default: 1024.")
 @click.option("--no-live", is_flag=True, help="No live page, where who may ask sees what others asked.")
 @click.option("--max-body", type=Size(), help="Of a request. Default: 8MiB.")
@@ -83,6 +84,7 @@ def serve(
     vram: int | None,
     device: str | None,
     threads: int | None,
+    wait_for_models: WaitForModels | None,
     queue_limit: int | None,
     no_live: bool,
     max_body: int | None,
@@ -96,6 +98,9 @@ def serve(
     The models can be asked by their names. Each MODULE:NAME, an agent or pipeline as in agentmux run, is one more name;
     it is run with the last message of the user.
 
+    It answers once all models are loaded. With --wait-for-models first it does so once the first is: requests for the
+    others wait for them, and /ready is 503 until all are there.
+
     SIGTERM and SIGINT end it: it takes no more requests, and those under way are answered first. The exit status is 0
     if all of them were.
     """
@@ -107,6 +112,7 @@ def serve(
     except ConfigError as error:
         raise UsageProblem(str(error)) from error
     runtime = {"vram": vram, "device": device, "threads": threads, "queue_limit": queue_limit}
+    runtime |= {"wait_for_models": wait_for_models}
     trace_bytes = _TRACE_BYTES if trace_size is None else trace_size
     if trace_bytes < _LEAST_TRACE_BYTES:
         raise UsageProblem(f"--trace-size {trace_bytes} is less than {_LEAST_TRACE_BYTES} bytes")

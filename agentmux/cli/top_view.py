@@ -47,6 +47,8 @@ def memory_lines(document: Document, width: int, cells: Cells) -> Iterator[str]:
         busy = f"  {size_text(model['resident_bytes']):>9}  {model['active']} of {model['slots']} slots"
         room = max(8, width - NAME_COLUMNS - len(busy))
         yield f"{shown:<{NAME_COLUMNS}}{unit_cells(model['units'], room, cells)}{busy}"
+    for name in document.get("loading", ()):
+        yield f"{printable(name)[: NAME_COLUMNS - 1]:<{NAME_COLUMNS}}is being loaded"
     yield (
         f"{'':<{NAME_COLUMNS}}{cells.resident} on the device  {cells.arriving} arriving  {cells.cpu} by the CPU  "
         f"{cells.host} in host memory"

@@ -11,6 +11,7 @@ from agentmux.config.values import (
     LogConfig,
     ModelSpec,
     Oversize,
+    WaitForModels,
     is_path,
     parse_bytes,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "ModelSpec",
     "Oversize",
     "RuntimeConfig",
+    "WaitForModels",
     "is_path",
     "parse_bytes",
 ]

@@ -14,7 +14,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from agentmux.config.sources import PREFIX, Variable, as_bool, as_float, as_int, find_file, read_file, variables_set
-from agentmux.config.values import JournalConfig, Limits, LogConfig, LogLevel, ModelSpec, Oversize, parse_bytes
+from agentmux.config.values import (
+    JournalConfig,
+    Limits,
+    LogConfig,
+    LogLevel,
+    ModelSpec,
+    Oversize,
+    WaitForModels,
+    parse_bytes,
+)
 from agentmux.errors import ConfigError
 
 _Table = type[ModelSpec] | type[Limits] | type[JournalConfig] | type[LogConfig]
@@ -99,6 +108,9 @@ class RuntimeConfig(BaseModel):
 
     models: dict[str, Model] = Field(default_factory=dict)
     """[name that agents use] the model. As keyword argument they take the place of all of the file's."""
+    wait_for_models: WaitForModels = "all"
+    """What opening waits for: ``all`` models, or the ``first``, so that its turns can start while the others are loaded
+    in the background."""
     vram: Bytes = None
     """Bytes of device memory for everything, or text such as "7GiB"; None: nine tenths of what the device has free."""
     device: str = Field(default="auto", min_length=1)

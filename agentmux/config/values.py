@@ -17,6 +17,7 @@ from pydantic import ConfigDict
 from agentmux.errors import ConfigError
 
 Oversize = Literal["auto", "stream", "host"]
+WaitForModels = Literal["all", "first"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["auto", "text", "json"]
 Count: TypeAlias = Annotated[int, Ge(1)]

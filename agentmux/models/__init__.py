@@ -2,6 +2,7 @@
 looked up."""
 
 from agentmux.models.bundled import BUNDLED_CONTEXT_TOKENS, BUNDLED_MODELS, bundled_folder, bundled_models
+from agentmux.models.files import check_file, read_ahead
 from agentmux.models.names import Names, expanded, known, named, resolve, resolve_all
 from agentmux.models.registry import Entry, Registry
 
@@ -13,9 +14,11 @@ __all__ = [
     "Registry",
     "bundled_folder",
     "bundled_models",
+    "check_file",
     "expanded",
     "known",
     "named",
+    "read_ahead",
     "resolve",
     "resolve_all",
 ]

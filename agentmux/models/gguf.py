@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ _FORMATS: Mapping[int, struct.Struct] = MappingProxyType(
     {number: struct.Struct("<" + code) for number, code in zip((*range(8), 10, 11, 12), "BbHhIif?QqdB", strict=False)}
 )
 """Type number -> how a value of it is packed; text and arrays aside."""
-_WANTED = ("general.architecture", "general.name")
+_ARCHITECTURE: Final = "general.architecture"
+_WANTED = (_ARCHITECTURE, "general.name")
 _LONGEST_TEXT_BYTES = 4096
 """Of a value that is kept; longer ones are passed over."""
 _PART = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf", re.DOTALL)
@@ -47,9 +49,11 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read the front of the file.
 
     Raises ModelNotFound if it cannot be read, ModelCorrupt if it is no GGUF or damaged at its front, ModelUnsupported
-    for another version of the format, and for a projector (mmproj), which is no model by itself.
+    for another version of the format, and for what is no model by itself: a projector (mmproj), a later part of a split
+    model.
     """
     try:
+        _require_file(path)
         with open(path, "rb") as file:
             return _header(file, os.fstat(file.fileno()).st_size, str(path))
     except OSError as error:
@@ -57,6 +61,13 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise ModelNotFound(f"{path}: {reason}") from None
     except (struct.error, UnicodeDecodeError, KeyError, EOFError):
         raise ModelCorrupt(f"{path}: its header is damaged or cut off") from None
+
+
+def _require_file(path: str | os.PathLike[str]) -> None:
+    """Opening a pipe would wait for whoever writes into it."""
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # a folder says what it is when it is opened
+        raise ModelNotFound(f"{path}: no regular file")
 
 
 def _header(file: BinaryIO, size: int, path: str) -> Header:
@@ -67,8 +78,10 @@ def _header(file: BinaryIO, size: int, path: str) -> Header:
         raise ModelUnsupported(f"{path}: version {version} of the GGUF format; known are 2 and 3")
     tensors, keys = struct.unpack("<QQ", file.read(16))
     found = dict(_wanted(_Front(file, size), keys))
-    architecture = found.get("general.architecture")
+    architecture = found.get(_ARCHITECTURE)
     if not isinstance(architecture, str):
+        if (first := part_paths(path)[0]) != Path(path):
+            raise ModelUnsupported(f"{path}: a later part of a split model; load the first part, {first}")
         raise ModelCorrupt(f"{path}: names no architecture")
     if architecture == "clip":
         raise ModelUnsupported(f"{path}: a projector for images or sound, no language model")
@@ -83,11 +96,14 @@ def _header(file: BinaryIO, size: int, path: str) -> Header:
 
 
 def _wanted(front: _Front, keys: int) -> Iterator[tuple[str, Any]]:
-    """Those that say what the model is. They come before the vocabulary, which is long; there the reading ends."""
+    """Those that say what the model is. They mostly come before the vocabulary, which is long; there the reading ends
+    if it is known by then what the model is."""
+    is_known = False
     for _ in range(keys):
         key = front.text()
-        if key.startswith("tokenizer."):
+        if key.startswith("tokenizer.") and is_known:
             return
+        is_known = is_known or key == _ARCHITECTURE
         (kind,) = front.unpack(_FORMATS[4])
         if key in _WANTED or key.endswith(".context_length"):
             yield key, front.value(kind)

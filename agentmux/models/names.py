@@ -20,6 +20,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 from agentmux.config import ModelSpec, RuntimeConfig, is_path
@@ -133,13 +134,28 @@ def resolve(
     return Names.of(config or RuntimeConfig.make(environ), environ).resolve(name)
 
 
-def resolve_all(config: RuntimeConfig, environ: Mapping[str, str]) -> dict[str, ModelSpec]:
-    """The models of a runtime, by the names that agents use: those of ``config``, else the bundled ones. Raises as
-    ``resolve`` does."""
+class _OnHub(Exception):
+    """A model that may have to be downloaded."""
+
+
+class _NoHub(hub.Hub):
+    def pull(self, name: hub.HubName) -> hub.Pulled:
+        raise _OnHub
+
+
+def resolve_all(config: RuntimeConfig, environ: Mapping[str, str], *, download: bool = True) -> dict[str, ModelSpec]:
+    """The models of a runtime, by the names that agents use: those of ``config``, else the bundled ones; without
+    ``download`` those are left out that the hub has to be asked for. Raises as ``resolve`` does."""
     names = Names.of(config, environ)
+    if not download:
+        names = replace(names, hub=_NoHub())
     # A runtime that was given no models at all, by an empty mapping, is meant to have none.
     chosen = config.models if "models" in config.model_fields_set else bundled_models()
-    return {name: names.value(spec) for name, spec in chosen.items()}
+    found: dict[str, ModelSpec] = {}
+    for name, spec in chosen.items():
+        with suppress(_OnHub):
+            found[name] = names.value(spec)
+    return found
 
 
 def named(model: str) -> ModelSpec:

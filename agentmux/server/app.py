@@ -20,7 +20,7 @@ from agentmux.server.completions import completions
 from agentmux.server.embeddings import embeddings
 from agentmux.server.guard import Guard
 from agentmux.server.health import Health
-from agentmux.server.listing import health, metrics, model, models
+from agentmux.server.listing import health, metrics, model, models, ready
 from agentmux.server.live import Live
 from agentmux.server.live_page import PAGE, is_live, live, live_turn, page, page_file
 from agentmux.server.openapi import openapi
@@ -44,6 +44,7 @@ _ROUTES: Mapping[str, tuple[str, Endpoint]] = MappingProxyType(
         "/v1/models": ("GET", models),
         "/v1/models/{name:path}": ("GET", model),
         "/health": ("GET", health),
+        "/ready": ("GET", ready),
         "/metrics": ("GET", metrics),
         "/openapi.json": ("GET", openapi),
         "/": ("GET", page),

@@ -165,3 +165,11 @@ class HealthCard(Form):
     active: Count
     queued: Count
     stalled_s: float = 0.0
+
+
+class ReadyCard(Form):
+    """Whether all models are there: names of those that are on their way, and of those that could not be loaded."""
+
+    status: Literal["ready", "loading", "failed"]
+    loading: list[str]
+    failed: list[str]

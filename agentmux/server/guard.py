@@ -94,7 +94,7 @@ class Guard:
             )
         if not self._keys:
             self._check_host(headers)
-        elif path not in ("/health", "/") and not path.startswith("/page/"):
+        elif path not in ("/health", "/ready", "/") and not path.startswith("/page/"):
             self._check_key(headers)
 
     def _check_host(self, headers: Headers) -> None:

@@ -1,4 +1,4 @@
-"""``GET /v1/models``, ``/health`` and ``/metrics``."""
+"""``GET /v1/models``, ``/health``, ``/ready`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ def _document(served: Served, stats: RuntimeStats, name: str) -> dict[str, Any]:
     head = {"id": name, "object": "model", "created": served.started_s, "owned_by": "agentmux"}
     if published := served.published.get(name):
         return {**head, "agentmux": {"kind": published.kind}}
+    kind = {"kind": "model", "state": _state(stats, name)}
+    if kind["state"] != "loaded":
+        return {**head, "agentmux": kind}
     footprint = served.mux.footprint(name)
     now = next((one for one in stats.engine.models if one.model == name), ModelStats(name, "", 0, 0, 0))
     state = {
-        "kind": "model",
+        **kind,
         "architecture": footprint.architecture,
         "context_tokens": footprint.context_tokens,
         "slots": footprint.slots,
@@ -48,6 +51,12 @@ def _document(served: Served, stats: RuntimeStats, name: str) -> dict[str, Any]:
     return {**head, "agentmux": state}
 
 
+def _state(stats: RuntimeStats, name: str) -> str:
+    if name in stats.loading:
+        return "loading"
+    return "failed" if name in stats.load_errors else "loaded"
+
+
 async def health(served: Served, request: Request) -> Response:
     """200 while all is well; 503 if nothing moves although there is work, or the engine is gone."""
     stats = served.mux.stats()
@@ -58,8 +67,21 @@ async def health(served: Served, request: Request) -> Response:
     return JSONResponse({"status": "ok", **work})
 
 
+async def ready(served: Served, request: Request) -> Response:
+    """200 once all models are loaded; 503 while some are not, with their names, and those that could not be loaded.
+
+    Requests are answered meanwhile: those for a model that is on its way wait for it.
+    """
+    stats = served.mux.stats()
+    failed = [name for name in served.models if name in stats.load_errors and name not in stats.loading]
+    loading = [name for name in stats.loading if name in served.models]
+    status = "loading" if loading else "failed" if failed else "ready"
+    return JSONResponse({"status": status, "loading": loading, "failed": failed}, 200 if status == "ready" else 503)
+
+
 async def metrics(served: Served, request: Request) -> Response:
     """Prometheus's text format."""
-    weights = {name: served.mux.footprint(name).weight_bytes for name in served.models}
-    text = served.traffic.text(served.mux.stats(), weights)
+    stats = served.mux.stats()
+    there = [name for name in served.models if _state(stats, name) == "loaded"]
+    text = served.traffic.text(stats, {name: served.mux.footprint(name).weight_bytes for name in there})
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

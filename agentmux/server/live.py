@@ -150,6 +150,7 @@ class Live:
             },
             "ends": {"finished": stats.finished, "cancelled": stats.cancelled, "failed": stats.failed},
             "models": {one.model: self._model(one) for one in engine.models if self._size(one.model)},
+            "loading": list(stats.loading),
         }
 
     def _model(self, stats: ModelStats) -> Document:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agentmux.server.forms import ChatCompletion, HealthCard, ModelCard, ModelCards, Refused, TextCompletion
+from agentmux.server.forms import ChatCompletion, HealthCard, ModelCard, ModelCards, ReadyCard, Refused, TextCompletion
 from agentmux.server.responses_body import ResponseBody
 from agentmux.server.settings import ServerSettings
 from agentmux.server.state import Served
@@ -68,6 +68,7 @@ _ENDPOINTS: Mapping[str, Described] = MappingProxyType(
         "/v1/models": Described(ModelCards),
         "/v1/models/{name:path}": Described(ModelCard),
         "/health": Described(HealthCard, more={503: HealthCard}),
+        "/ready": Described(ReadyCard, more={503: ReadyCard}),
         "/metrics": Described(media_types=("text/plain",)),
         "/openapi.json": Described(),
         "/": Described(media_types=("text/html",)),
@@ -117,8 +118,8 @@ def description(routes: list[Route], names: tuple[str, ...], settings: ServerSet
     if settings.api_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
-        if "/health" in paths:
-            paths["/health"]["get"]["security"] = []
+        for path in paths.keys() & {"/health", "/ready"}:
+            paths[path]["get"]["security"] = []
     return document
 
 

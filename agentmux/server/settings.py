@@ -17,7 +17,7 @@ class ServerSettings:
     port: int = 8080
     """0: any that is free."""
     api_keys: tuple[str, ...] = ()
-    """Each request but ``/health`` must bring one of them; none: whoever reaches the address may ask."""
+    """Each request but ``/health`` and ``/ready`` must bring one of them; none: whoever reaches the address may ask."""
     live: bool = True
     """Whether there is a live page. Whoever may ask sees there what others asked."""
     max_body_bytes: int = 8 * 1024 * 1024

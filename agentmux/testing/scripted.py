@@ -108,7 +108,8 @@ class ScriptedEngine:
             vocabulary_tokens=256,
             chat_template=None,
         )
-        self._models[spec.model] = _Model(footprint)
+        # Another dict: this may be a thread of its own, and whoever goes through the models meanwhile is not to notice.
+        self._models = {**self._models, spec.model: _Model(footprint)}
         return footprint
 
     def unload(self, model: str) -> None:
@@ -116,7 +117,7 @@ class ScriptedEngine:
         entry = self._model(model)
         for turn in [*entry.running, *entry.parked, *(request.turn for request, _ in entry.waiting)]:
             self.cancel(turn)
-        del self._models[model]
+        self._models = {name: other for name, other in self._models.items() if name != model}
 
     def submit(self, request: TurnRequest) -> None:
         """Take the script's next step for this model. Raises ScriptError where there is none.

@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.page.serving import LONG, SIZES, Server, Window, artefacts, asked, free_port
+from tests.server.live import Live
+from tests.unit.loads import HeldLoads, opened
 
 
 @pytest.fixture
@@ -32,6 +34,19 @@ def test_it_shows_models_memory_and_what_the_blocks_mean(window: Window, server:
     expect(page.locator("#arena-text")).to_contain_text("of 9.0 MiB used on CPU")
     expect(page.locator("#waiting")).to_have_text("Nobody waits.")
     expect(page.locator("#chat-model option")).to_have_text(["planner", "coder", "critic", "write_code (pipeline)"])
+
+
+def test_it_names_models_that_are_on_their_way(window: Window) -> None:
+    engine = HeldLoads(("first", "second", "third"), free={"first"})
+    with Live(lambda observers: opened(engine, config=False, observers=observers)) as server:
+        page = window.open(server.url)
+        expect(page.locator("#summary")).to_have_text("1 model, loading second and third, idle")
+        engine.let("second")
+        expect(page.locator("#summary")).to_have_text("2 models, loading third, idle")
+        engine.let("third")
+        expect(page.locator("#summary")).to_have_text("3 models, idle")
+        expect(page.locator("#models .name")).to_have_text(["first", "second", "third"])
+        page.close()  # before the server, whose end it would complain of
 
 
 def test_it_follows_while_turns_wait_and_layers_arrive(window: Window, server: Server) -> None:

@@ -193,7 +193,7 @@ def test_there_is_a_variable_for_each_scalar() -> None:
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
 def test_each_variable_sets_its_setting(variable: Any) -> None:
-    texts = ("7", "true", "stream", "warning", "json")
+    texts = ("7", "true", "stream", "warning", "json", "first")
     for text in texts:
         try:
             made = RuntimeConfig.make({variable.name: text}, config=False)

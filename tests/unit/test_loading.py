@@ -141,6 +141,25 @@ async def test_the_engine_is_closed_after_what_is_being_loaded(impatient: bool) 
     assert engine.done == ["m", "late", "closed"]
 
 
+async def test_closing_does_not_wait_for_a_download() -> None:
+    engine, downloading, go_on = Slow(), threading.Event(), threading.Event()
+    mux = await opened(engine)
+
+    def download(name: str) -> ModelSpec:
+        downloading.set()
+        assert go_on.wait(30)
+        raise ModelCorrupt("nobody is left to hear of it")
+
+    mux._opened().models._find = download
+    task = asyncio.create_task(mux.run(Late, "x"))
+    await asyncio.to_thread(downloading.wait, 30)
+    await mux.__aexit__(None, None, None)
+    go_on.set()
+    with pytest.raises(EngineError, match="closed"):
+        await task
+    assert engine.done == ["m", "closed"]
+
+
 async def test_tools_that_hang_keep_nothing_from_being_loaded_and_closed() -> None:
     hangs = threading.Event()
 

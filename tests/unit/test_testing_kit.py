@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,15 @@ def test_the_switch(setting: str) -> None:
         require_real_engines({REAL_ENGINES_VARIABLE: setting})
     for other in ({}, {REAL_ENGINES_VARIABLE: ""}, {REAL_ENGINES_VARIABLE: "1"}):
         require_real_engines(other)
+
+
+def test_models_may_come_while_others_are_looked_at() -> None:
+    names = [f"m{number}" for number in range(2000)]
+    engine = ScriptedEngine(dict.fromkeys(names, ()), strict=False)
+    loading = threading.Thread(target=lambda: [engine.load(LoadSpec(name, f"{name}.gguf")) for name in names])
+    loading.start()
+    while loading.is_alive():
+        engine.stats()
+        engine.cancel(1)
+    assert len(engine.stats().models) == len(names)
+    engine.close()

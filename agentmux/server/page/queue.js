@@ -36,7 +36,9 @@ export function summary(state) {
   const turns = Object.values(state.document.turns);
   const running = turns.filter((turn) => turn.state === "running").length;
   const queued = turns.filter((turn) => turn.state === "queued").length;
-  const models = several(Object.keys(state.document.models ?? {}).length, "model");
+  const loading = state.document.loading ?? [];
+  const there = several(Object.keys(state.document.models ?? {}).length, "model");
+  const models = loading.length ? `${there}, loading ${loading.join(" and ")}` : there;
   if (!running && !queued) return `${models}, idle`;
   return `${models}, ${several(running, "turn")} running, ${queued} waiting`;
 }
