@@ -233,6 +233,21 @@ TEST_CASE("the end of generation is passed over where it is to be ignored") {
     CHECK(Sampler(vocab.vocab, {}, {}, ends_of_generation(vocab.vocab)).sample(logits.data()) == TinyVocab::first_piece);
 }
 
+TEST_CASE("banned tokens are as if they could not be, whichever token is likeliest") {
+    const TinyVocab vocab({"a", "b", "c", "d"});
+    std::mt19937    random(3);
+    for (int round = 0; round < 500; round++) {
+        std::vector<float> logits(vocab.size());
+        for (float & logit : logits) logit = float(random() % 5);
+        std::vector<llama_token> banned = {llama_token(random() % vocab.size()), llama_token(random() % vocab.size())};
+        SamplingParams           p;
+        if (round % 2) p.presence_penalty = 1;   // what changes logits takes the long way
+        std::vector<float> masked = logits;
+        for (const llama_token token : banned) masked[size_t(token)] = -INFINITY;
+        REQUIRE(Sampler(vocab.vocab, p, {}, banned).sample(logits.data()) == Sampler(vocab.vocab, p, {}, {}).sample(masked.data()));
+    }
+}
+
 TEST_CASE("under a grammar the likeliest allowed token comes, however far down it stands") {
     const TinyVocab vocab(words(5000));
     std::mt19937    random(7);

@@ -258,11 +258,7 @@ void Engine::run() {
         commands.clear();
         if (std::lock_guard lock(mutex); stopping && mailbox.empty()) break;
         if (Runner * runner = choose()) step(*runner);
-        try {
-            hint();
-        } catch (const Error &) {   // no memory to move units with: the hint was only that
-            hinted = -1;
-        }
+        hint_after_step();
     }
     for (auto & [_, runner] : runners) runner->cancel_all();
     residency.resize(0);
@@ -323,11 +319,15 @@ void Engine::step(Runner & runner) {
     if (hinted == runner.host_id) hinted = -1;
     residency.promote(runner.host_id);
     const double started = now_s();
+    hinted_meanwhile     = false;
     try {
         open_context(runner);
         runner.fill_slots(fill_limit_s(runner), switched, residency.uploads_of(runner.host_id));
         if (runner.active() == 0) return;
-        runner.step(residency);
+        runner.step(residency, [this] {
+            hinted_meanwhile = true;
+            hint(Residency::Joining::none);
+        });
         n_steps++;
     } catch (const Error & e) {
         runner.fail_step(e);
@@ -338,19 +338,35 @@ void Engine::step(Runner & runner) {
 }
 
 NextUse Engine::outlook(ModelId model, int unit) const {
-    if (running && running->host_id == model) return next_use(Rank::running, running->decoder().distance(unit));
+    if (running && running->host_id == model && running->has_work()) return next_use(Rank::running, running->decoder().distance(unit));
     return next_use(model == hinted ? Rank::hinted : Rank::idle, uint64_t(unit) + 1);
 }
 
-// Uploads the successor, front first, into what is free and what is needed later still.
-void Engine::hint() {
-    if (hinted < 0 || hint_done == std::make_tuple(running, hinted, residency.changes())) return;
+// A device that has nothing to compute waits while places are sought, so this is left to the next step, which does it
+// while the device computes; once, because not every step can.
+void Engine::hint_after_step() {
+    hint_put_off = running && running->active() > 0 && !hinted_meanwhile && !hint_put_off;
+    if (hint_put_off) return;
+    try {
+        hint(Residency::Joining::needed);
+    } catch (const Error &) {   // no memory to move units with: the hint was only that
+        hinted = -1;
+    }
+}
+
+// Uploads the successor, front first, into what is free and what is needed later still: of the running model only when
+// it has nothing to do.
+void Engine::hint(Residency::Joining joining) {
+    const bool at_work = running && running->has_work();
+    if (hinted < 0 || hint_done == std::make_tuple(running, at_work, hinted, residency.changes())) return;
     const auto successor = std::find_if(runners.begin(), runners.end(), [&](const auto & entry) { return entry.second->host_id == hinted; });
     const int  n_units   = int(successor->second->host->units.size());
     for (int unit = 0; unit < n_units; unit++) {
-        if (!residency.request(hinted, unit, distances, outlook(hinted, unit), true)) break;
+        if (residency.request(hinted, unit, distances, outlook(hinted, unit), true, joining)) continue;
+        if (joining == Residency::Joining::none) return;   // there may be room yet
+        break;
     }
-    hint_done = {running, hinted, residency.changes()};
+    hint_done = {running, at_work, hinted, residency.changes()};
 }
 
 }  // namespace agentmux

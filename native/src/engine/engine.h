@@ -77,7 +77,8 @@ class Engine {
     bool     fit_together() const;
     double   fill_limit_s(const Runner & runner) const;
     void     step(Runner & runner);
-    void     hint();
+    void     hint(Residency::Joining joining);
+    void     hint_after_step();
     NextUse  outlook(ModelId model, int unit) const;
 
     const EngineConfig config;
@@ -102,7 +103,9 @@ class Engine {
     Runner *          running  = nullptr;   // of the last step
     double            since_s  = 0;         // it has been running
     ModelId           hinted   = -1;
-    std::tuple<Runner *, ModelId, uint64_t> hint_done;   // running, hinted and the arena's changes when nothing more could be hinted
+    std::tuple<Runner *, bool, ModelId, uint64_t> hint_done;   // running, at work, hinted and the arena's changes when nothing more could be hinted
+    bool              hinted_meanwhile = false;   // in the last step
+    bool              hint_put_off     = false;   // after it
     int               next_id  = 0;
 
     mutable std::mutex                   mutex;   // guards everything below

@@ -205,11 +205,11 @@ void Runner::add_prefill(int slot, std::vector<PassToken> & batch, std::vector<S
     spans.push_back({slot, n, false, batch.back().output ? int(batch.size()) - 1 : -1});
 }
 
-void Runner::step(const Residency & residency) {
+void Runner::step(const Residency & residency, const std::function<void()> & meanwhile) {
     std::vector<PassToken>  batch;
     const std::vector<Span> spans   = compose(batch);
     const double            started = now_s();
-    const double            waited  = the_decoder->decode(batch);
+    const double            waited  = the_decoder->decode(batch, meanwhile);
     const double            took    = now_s() - started;
     uploaded                        = residency.uploads_of(host_id);
     last_step_s                     = now_s();

@@ -66,7 +66,7 @@ class Runner {
     // Waiting turns submitted before `limit_s` take free slots. The context must be open.
     void fill_slots(double limit_s, bool switched, uint64_t uploaded_bytes);
     // One llama_decode for all active slots; uploaded_bytes is this model's counter, read when a turn ends.
-    void step(const Residency & residency);
+    void step(const Residency & residency, const std::function<void()> & meanwhile);
     // Every active turn fails; where none was active, the one that would have been next, so that nothing is tried for ever.
     void fail_step(const Error & error);
 

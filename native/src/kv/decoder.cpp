@@ -28,6 +28,8 @@ llama_context_params context_params(const ContextShape & shape, bool on_device, 
 
 // Beyond any distance in nodes: what passes through the arena gives way before anything that stays.
 constexpr uint64_t longest_distance = 1ull << 32;
+// Queueing a recorded graph takes a tenth of this; recording one, several times as long, and nothing computes after it.
+constexpr double   longest_queueing_s = 1e-3;
 constexpr size_t   stop_bytes       = 4u << 20;   // a tenth of a millisecond at 40 GB/s
 
 // Of a pass's shape.
@@ -137,7 +139,7 @@ uint64_t Decoder::distance(int unit) const {
     return passes ? own + longest_distance : own;
 }
 
-double Decoder::decode(const std::vector<PassToken> & given) {
+double Decoder::decode(const std::vector<PassToken> & given, const std::function<void()> & meanwhile) {
     arrange(given);
     const FillersTakenBack         taken_back(*this);
     const std::vector<PassToken> & tokens = pass.tokens;
@@ -152,7 +154,7 @@ double Decoder::decode(const std::vector<PassToken> & given) {
         waited_s = residency.require(model, all, distances);
     }
     if (!watched || residency.complete(model)) {
-        resident_pass(tokens);
+        resident_pass(tokens, meanwhile);
     } else {
         paged_pass(tokens);
     }
@@ -166,12 +168,12 @@ double Decoder::decode(const std::vector<PassToken> & given) {
 
 // Recorded graphs hold addresses, and a backend takes a graph that llama.cpp uses again for the one it recorded, unless
 // the pass is watched: then it looks at each node. So the first pass after a move is watched, or gets new graphs.
-void Decoder::resident_pass(const std::vector<PassToken> & tokens) {
+void Decoder::resident_pass(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile) {
     mode             = Mode::resident;
     const bool moved = graph_moves && *graph_moves != residency.moves(model);
     if (watched) set_callback(context.get(), moved ? on_node_c : nullptr, this);
     else if (moved) forget_graphs();
-    run(tokens);
+    run(tokens, meanwhile);
 }
 
 // Where each unit is computed. A change of device needs new graphs, which a new reservation brings.
@@ -267,7 +269,7 @@ int Decoder::graphs_of(const Shape & key) const {
     return separate ? graphs_for({key.begin() + n_before_lengths, key.end()}, shape.batch_tokens) : 1;
 }
 
-void Decoder::run(const std::vector<PassToken> & tokens) {
+void Decoder::run(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile) {
     batch.n_tokens = int32_t(tokens.size());
     for (size_t i = 0; i < tokens.size(); i++) {
         batch.token[i]     = tokens[i].token;
@@ -277,7 +279,9 @@ void Decoder::run(const std::vector<PassToken> & tokens) {
         batch.logits[i]    = tokens[i].output;
     }
     const LogCapture log;
-    const int        failed = llama_decode(context.get(), batch);
+    const double     started = now_s();
+    const int        failed  = llama_decode(context.get(), batch);
+    if (meanwhile && failed == 0 && now_s() - started < longest_queueing_s) meanwhile();
     llama_synchronize(context.get());
     if (failed) throw Error(ErrorCode::engine, "llama_decode failed with " + std::to_string(failed) + ": " + log.last_error());
 }

@@ -20,6 +20,7 @@
 #include <llama-cpp.h>
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,8 +59,9 @@ class Decoder {
     void learn();
 
     // Computes a batch; logits(i) is then valid for tokens with output. Returns the seconds waited for uploads.
-    // Throws Error(engine) where llama.cpp fails.
-    double decode(const std::vector<PassToken> & tokens);
+    // meanwhile: done while the device computes a pass that was queued at once; it must leave this model's units where
+    // they are. Not done in other passes. Throws Error(engine) where llama.cpp fails.
+    double decode(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile = nullptr);
 
     // [vocabulary] of the i-th token of the last batch.
     const float * logits(int i) { return llama_get_logits_ith(context.get(), int32_t(pass.place_of[size_t(i)])); }
@@ -105,7 +107,7 @@ class Decoder {
     bool        stays_complete() const;
     bool        request_from_passing(int unit, Residency::Joining joining);
     void        void_pass();
-    void        run(const std::vector<PassToken> & tokens);
+    void        run(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile = nullptr);
     void        paged_pass(const std::vector<PassToken> & tokens);
     std::shared_ptr<const UsePlan> similar(const Shape & shape) const;
     int                            graphs_of(const Shape & shape) const;
@@ -119,7 +121,7 @@ class Decoder {
     // Whether graphs must be planned anew.
     bool     choose_device(int n_tokens);
     bool     streaming() const { return how == Oversize::stream && weight_bytes > residency.arena_bytes(); }
-    void     resident_pass(const std::vector<PassToken> & tokens);
+    void     resident_pass(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile);
     // Has llama.cpp plan anew; setting no adapter, as before, does nothing else.
     void     forget_graphs() { llama_set_adapter_cvec(context.get(), nullptr, 0, 0, 0, 0); }
 

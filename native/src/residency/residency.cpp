@@ -157,7 +157,7 @@ bool Residency::request(ModelId model, int index, const Distance & distance, Nex
     std::optional<Placement>    found = place(here, bytes, sizes, later_than);
     if (!found) {
         const auto enough = enough_bytes(here, bytes, sizes, later_than);
-        if (!enough) return false;
+        if (!enough || joining == Joining::none) return false;
         const size_t needed = unit.unit->bytes;
         if (hinted && !joins_beside_running(without(here, *enough), needed) && !outweighs_recording(needed)) return false;
         evict(*enough);

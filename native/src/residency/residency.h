@@ -36,8 +36,9 @@ class Residency {
     // How far away each unit's next use is, by model; set before each change of what runs.
     using Distance = std::function<NextUse(ModelId model, int unit)>;
 
-    // Where free bytes lie scattered: joins as much of them as is needed, which moves the least, or all, which lasts.
-    enum class Joining { needed, all };
+    // Where free bytes lie scattered: joins none, so that nothing moves that may be in use now; as much of them as is
+    // needed, which moves the least; or all, which lasts.
+    enum class Joining { none, needed, all };
 
     // Gives a unit a place and starts its upload; only units needed later than `later_than` give way. False where there is
     // no room.

@@ -94,6 +94,10 @@ void Sampler::begin(const std::vector<llama_token> & prompt) {
 }
 
 llama_token Sampler::sample(const float * logits) {
+    if (const auto token = likeliest_unbanned(logits)) {
+        penalties.note(*token);
+        return *token;
+    }
     const float * seen  = adjust(logits);
     llama_token   token = choose(seen);
     try {
@@ -106,6 +110,14 @@ llama_token Sampler::sample(const float * logits) {
         throw Error(ErrorCode::request_invalid, std::string("the grammar cannot go on: ") + e.what());
     }
     penalties.note(token);
+    return token;
+}
+
+// Where only banned tokens could make a difference, and the likeliest token is none of them: no logit need be changed.
+std::optional<llama_token> Sampler::likeliest_unbanned(const float * logits) const {
+    if (chain || grammar || banned.empty() || !params.logit_bias.empty() || penalties.active()) return std::nullopt;
+    const llama_token token = find_peak(logits, n_vocab).token;
+    if (std::find(banned.begin(), banned.end(), token) != banned.end()) return std::nullopt;
     return token;
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,7 @@ class Sampler {
     llama_token sample(const float * logits);
 
   private:
+    std::optional<llama_token> likeliest_unbanned(const float * logits) const;
     const float * adjust(const float * logits);
     llama_token   choose(const float * logits);
     llama_token   choose_allowed(const float * logits);
