@@ -224,6 +224,27 @@ TEST_CASE("extreme temperatures and logits leave a choice") {
     }
 }
 
+TEST_CASE("a row's peak is found in parts as well, wherever it is cut") {
+    std::mt19937 random(11);
+    for (int round = 0; round < 300; round++) {
+        std::vector<float> logits(1 + random() % 9000);
+        for (float & logit : logits) logit = float(random() % 50);
+        if (round % 10 == 0) logits[random() % logits.size()] = NAN;
+        if (round % 10 == 1) std::fill(logits.begin(), logits.end(), -INFINITY);
+        const size_t          n_parts = 1 + random() % 5;
+        std::vector<PartPeak> parts;
+        for (size_t i = 0; i < n_parts; i++) parts.push_back(peak_of_part(logits.data(), logits.size() * i / n_parts, logits.size() * (i + 1) / n_parts));
+        if (round % 10 < 2) {
+            CHECK(code_of([&] { join_peaks(parts); }, round % 10 ? "infinite" : "NaN") == ErrorCode::engine);
+            continue;
+        }
+        const Peak whole = find_peak(logits.data(), logits.size());
+        REQUIRE(join_peaks(parts).token == whole.token);
+        REQUIRE(join_peaks(parts).logit == whole.logit);
+        REQUIRE(whole.token == llama_token(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    }
+}
+
 TEST_CASE("the end of generation is passed over where it is to be ignored") {
     const TinyVocab    vocab({"a"});
     std::vector<float> logits(vocab.size());

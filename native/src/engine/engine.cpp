@@ -51,7 +51,7 @@ Engine::Engine(const EngineConfig & c)
       others_bytes(device.used_bytes() > largest_driver_share_bytes ? device.used_bytes() - largest_driver_share_bytes / 2 : 0),
       budget_bytes(c.device_bytes ? c.device_bytes : default_budget(device)),
       in_place(!device.has_own_memory() && !budget_bytes && !c.arena_bytes), host_budget(c.host_bytes), backend(device.handle()), sessions(host_budget, host_memory_of(device)),
-      helpers(std::min(most_helpers, n_threads - 1)), residency(device, c.link_bytes_per_s, c.debug_poison),
+      helpers(std::min(most_helpers, n_threads - 1), device.has_own_memory()), residency(device, c.link_bytes_per_s, c.debug_poison),
       thread([this] { run(); }) {}
 
 // ---- any thread -----------------------------------------------------------------------------------------------------

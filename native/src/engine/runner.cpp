@@ -10,7 +10,8 @@ namespace agentmux {
 
 namespace {
 
-constexpr size_t logits_worth_helpers = 256 * 1024;
+constexpr size_t logits_worth_helpers = 96 * 1024;
+constexpr size_t most_parts           = 4;   // of a row
 
 }  // namespace
 
@@ -239,17 +240,28 @@ void Runner::advance_turn(const Span & span) {
     events.push(std::move(event));
 }
 
-// Reading many rows of a large vocabulary takes as long as several layers, and the device waits meanwhile.
+// Reading a large vocabulary's logits takes as long as a layer or, of many rows, several, and the device waits meanwhile.
 std::vector<Runner::Choice> Runner::choose_tokens(const std::vector<Span> & spans) {
     std::vector<Choice> choices;
     for (const Span & span : spans) {
         if (span.output >= 0) choices.push_back({span.slot, the_decoder->logits(span.output)});
     }
-    if (choices.size() * size_t(llama_vocab_n_tokens(vocab())) >= logits_worth_helpers) {
-        helpers.each(choices.size(), [&](size_t i) { choose(choices[i]); });
-    } else {
-        for (Choice & choice : choices) choose(choice);
-    }
+    const size_t n_vocab = size_t(llama_vocab_n_tokens(vocab())), n = choices.size();
+    const bool   helped  = n > 0 && n * n_vocab >= logits_worth_helpers;
+    const size_t n_parts = helped ? std::clamp(size_t(helpers.n_threads() + 1) / n, size_t(1), most_parts) : 1;
+    for (Choice & choice : choices) choice.peaks.resize(n_parts);
+    const auto read = [&](size_t i) {
+        Choice &     choice = choices[i / n_parts];
+        const size_t part   = i % n_parts;
+        choice.peaks[part]  = peak_of_part(choice.logits, n_vocab * part / n_parts, n_vocab * (part + 1) / n_parts);
+    };
+    const auto sample = [&](size_t i) { choose(choices[i]); };
+    if (helped) helpers.each(n * n_parts, read);
+    else for (size_t i = 0; i < n * n_parts; i++) read(i);
+    const auto needs_peak = [&](const Choice & choice) { return the_slots.turn(choice.slot)->sampler.needs_peak_only(); };
+    const bool peaks_do   = std::all_of(choices.begin(), choices.end(), needs_peak);
+    if (helped && !peaks_do) helpers.each(n, sample);
+    else for (size_t i = 0; i < n; i++) sample(i);
     return choices;
 }
 
@@ -257,8 +269,9 @@ std::vector<Runner::Choice> Runner::choose_tokens(const std::vector<Span> & span
 void Runner::choose(Choice & choice) const {
     Turn & turn = *the_slots.turn(choice.slot);
     try {
+        const Peak peak = join_peaks(choice.peaks);
         if (hash_logits) turn.stats.logits_crc32 = crc32(turn.stats.logits_crc32, choice.logits, size_t(llama_vocab_n_tokens(vocab())) * sizeof(float));
-        choice.token = turn.sampler.sample(choice.logits);
+        choice.token = turn.sampler.sample(choice.logits, peak);
     } catch (const Error & e) {
         choice.error = e;
     } catch (const std::exception & e) {

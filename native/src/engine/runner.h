@@ -86,6 +86,7 @@ class Runner {
     struct Choice {   // of a slot's next token
         int                  slot;
         const float *        logits;   // [vocabulary]
+        std::vector<PartPeak> peaks{};
         llama_token          token = 0;
         std::optional<Error> error{};
     };

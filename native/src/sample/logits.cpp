@@ -72,10 +72,12 @@ void keep_likeliest(std::vector<llama_token_data> & tokens, size_t n) {
 
 }  // namespace
 
-Peak find_peak(const float * logits, size_t n_vocab) {
-    const size_t region = n_vocab / regions / lanes * lanes;   // what is left over at the end is looked at by itself
-    Extent       best[regions];
-    size_t       where[regions] = {};
+PartPeak peak_of_part(const float * row, size_t begin, size_t end) {
+    const float * logits = row + begin;
+    const size_t  n      = end - begin;
+    const size_t  region = n / regions / lanes * lanes;   // what is left over at the end is looked at by itself
+    Extent        best[regions];
+    size_t        where[regions] = {};
     for (size_t at = 0; at < region; at += stride) {
         Extent part[regions];
         extents_of_regions(logits + at, region, std::min(stride, region - at), part);
@@ -86,7 +88,7 @@ Peak find_peak(const float * logits, size_t n_vocab) {
             where[r]        = r * region + at;
         }
     }
-    Extent all  = extent_of_few(logits + regions * region, n_vocab - regions * region);
+    Extent all  = extent_of_few(logits + regions * region, n - regions * region);
     size_t from = regions * region;
     for (size_t r = regions; r-- > 0;) {   // the first among equals
         all.has_nan |= best[r].has_nan;
@@ -94,9 +96,22 @@ Peak find_peak(const float * logits, size_t n_vocab) {
         all.largest = best[r].largest;
         from        = where[r];
     }
-    if (all.has_nan) throw Error(ErrorCode::engine, "the model's logits are not numbers (NaN)");
-    if (!std::isfinite(all.largest)) throw Error(ErrorCode::engine, "the model's largest logit is infinite");
-    return {llama_token(std::find(logits + from, logits + n_vocab, all.largest) - logits), all.largest};
+    return {{llama_token(std::find(logits + from, logits + n, all.largest) - row), all.largest}, all.has_nan != 0};
+}
+
+Peak join_peaks(std::span<const PartPeak> parts) {
+    Peak best{0, -INFINITY};
+    for (const PartPeak & part : parts) {
+        if (part.has_nan) throw Error(ErrorCode::engine, "the model's logits are not numbers (NaN)");
+        if (part.peak.logit > best.logit) best = part.peak;
+    }
+    if (!std::isfinite(best.logit)) throw Error(ErrorCode::engine, "the model's largest logit is infinite");
+    return best;
+}
+
+Peak find_peak(const float * logits, size_t n_vocab) {
+    const PartPeak whole = peak_of_part(logits, 0, n_vocab);
+    return join_peaks({&whole, 1});
 }
 
 void most_likely(const float * logits, size_t n_vocab, size_t n, std::vector<llama_token_data> & found) {

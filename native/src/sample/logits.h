@@ -4,6 +4,7 @@
 #include <llama-cpp.h>
 
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,17 @@ struct Peak {
     llama_token token;
     float       logit;
 };
+
+// Of a stretch of a row: so that several threads can read one row.
+struct PartPeak {
+    Peak peak;
+    bool has_nan;
+};
+
+// logits[begin, end) -> the largest of them, by its index in the row.
+PartPeak peak_of_part(const float * logits, size_t begin, size_t end);
+// Of the whole row from its parts, in their order. Throws as find_peak.
+Peak join_peaks(std::span<const PartPeak> parts);
 
 // [n_vocab] logits -> the largest, the first among equals.
 // Throws Error(engine) where one is NaN or none is a finite number: going on would put out one token for ever.

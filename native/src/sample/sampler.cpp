@@ -93,13 +93,13 @@ void Sampler::begin(const std::vector<llama_token> & prompt) {
     for (const llama_token token : prompt) penalties.note(token);
 }
 
-llama_token Sampler::sample(const float * logits) {
-    if (const auto token = likeliest_unbanned(logits)) {
-        penalties.note(*token);
-        return *token;
+llama_token Sampler::sample(const float * logits, Peak peak) {
+    if (stays_unbanned(peak.token)) {
+        penalties.note(peak.token);
+        return peak.token;
     }
     const float * seen  = adjust(logits);
-    llama_token   token = choose(seen);
+    llama_token   token = choose(seen, seen == logits ? peak : find_peak(seen, n_vocab));
     try {
         // Checking the one token that would be chosen anyway is far cheaper than showing many to the grammar.
         if (grammar && !grammar->allows(token)) token = choose_allowed(seen);
@@ -113,12 +113,10 @@ llama_token Sampler::sample(const float * logits) {
     return token;
 }
 
-// Where only banned tokens could make a difference, and the likeliest token is none of them: no logit need be changed.
-std::optional<llama_token> Sampler::likeliest_unbanned(const float * logits) const {
-    if (chain || grammar || banned.empty() || !params.logit_bias.empty() || penalties.active()) return std::nullopt;
-    const llama_token token = find_peak(logits, n_vocab).token;
-    if (std::find(banned.begin(), banned.end(), token) != banned.end()) return std::nullopt;
-    return token;
+// Whether the likeliest token is the answer although there are banned ones: no logit need be changed then.
+bool Sampler::stays_unbanned(llama_token token) const {
+    if (chain || grammar || banned.empty() || !params.logit_bias.empty() || penalties.active()) return false;
+    return std::find(banned.begin(), banned.end(), token) == banned.end();
 }
 
 const float * Sampler::adjust(const float * logits) {
@@ -132,8 +130,7 @@ const float * Sampler::adjust(const float * logits) {
     return adjusted.data();
 }
 
-llama_token Sampler::choose(const float * logits) {
-    const Peak peak = find_peak(logits, n_vocab);
+llama_token Sampler::choose(const float * logits, Peak peak) {
     if (!chain) return peak.token;
     if (n_wanted < n_vocab) {
         most_likely(logits, n_vocab, n_wanted, candidates);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "sample/grammar.h"
+#include "sample/logits.h"
 #include "sample/penalties.h"
 
 #include <llama-cpp.h>
@@ -9,7 +10,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,17 +39,21 @@ class Sampler {
     // the grammar does not parse.
     Sampler(const llama_vocab * vocab, const SamplingParams & params, const GrammarSpec & grammar, std::vector<llama_token> banned);
 
+    // Whether the peak of a row is all that it will look at, but for a row where that is banned.
+    bool needs_peak_only() const { return !chain && !grammar && params.logit_bias.empty() && !penalties.active(); }
+
     // The prompt's tokens, which count for the penalties. Before the first `sample`.
     void begin(const std::vector<llama_token> & prompt);
 
-    // [vocabulary] logits -> token, taken note of for penalties and grammar.
+    // [vocabulary] logits -> token, taken note of for penalties and grammar. `peak`: theirs.
     // Throws Error(request_invalid) where bias or grammar leave no token, Error(engine) where a logit is NaN.
-    llama_token sample(const float * logits);
+    llama_token sample(const float * logits) { return sample(logits, find_peak(logits, n_vocab)); }
+    llama_token sample(const float * logits, Peak peak);
 
   private:
-    std::optional<llama_token> likeliest_unbanned(const float * logits) const;
+    bool          stays_unbanned(llama_token token) const;
     const float * adjust(const float * logits);
-    llama_token   choose(const float * logits);
+    llama_token   choose(const float * logits, Peak peak);
     llama_token   choose_allowed(const float * logits);
     bool          is_enough(float last_logit, size_t n_left) const;
     llama_token   pick(bool sorted);
