@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <map>
+#include <functional>
 #include <random>
 
 using namespace agentmux;
@@ -26,10 +26,14 @@ std::vector<int> slots_of(const Arrangement & arrangement) {
 
 std::optional<llama_pos> at_seven(int) { return 7; }
 
+Arrangement arranged(const std::vector<PassToken> & tokens, size_t most, std::function<std::optional<llama_pos>(int)> free_position, double pass_tokens = 1e6) {
+    return by_slot(tokens, {most, pass_tokens, std::move(free_position)});
+}
+
 }  // namespace
 
 TEST_CASE("slots that decode are put in order, and what lies between them is filled") {
-    const Arrangement a = by_slot(tokens_of({{5, 1}, {1, 1}, {2, 1}}), 64, at_seven);
+    const Arrangement a = arranged(tokens_of({{5, 1}, {1, 1}, {2, 1}}), 64, at_seven);
     CHECK(slots_of(a) == std::vector<int>{1, 2, 3, 4, 5});
     CHECK(a.place_of == std::vector<size_t>{4, 0, 1});
     CHECK(a.fillers == std::vector<size_t>{2, 3});
@@ -38,14 +42,21 @@ TEST_CASE("slots that decode are put in order, and what lies between them is fil
 }
 
 TEST_CASE("a gap that is wide, or full, or beyond the batch stays a gap") {
-    CHECK(slots_of(by_slot(tokens_of({{0, 1}, {8, 1}}), 64, at_seven)) == std::vector<int>{0, 8});
+    CHECK(slots_of(arranged(tokens_of({{0, 1}, {8, 1}}), 64, at_seven)) == std::vector<int>{0, 8});
     const auto full = [](int slot) { return slot == 2 ? std::nullopt : at_seven(slot); };
-    CHECK(slots_of(by_slot(tokens_of({{0, 1}, {3, 1}, {5, 1}}), 64, full)) == std::vector<int>{0, 3, 4, 5});
-    CHECK(slots_of(by_slot(tokens_of({{0, 1}, {3, 1}}), 3, at_seven)) == std::vector<int>{0, 3});
+    CHECK(slots_of(arranged(tokens_of({{0, 1}, {3, 1}, {5, 1}}), 64, full)) == std::vector<int>{0, 3, 4, 5});
+    CHECK(slots_of(arranged(tokens_of({{0, 1}, {3, 1}}), 3, at_seven)) == std::vector<int>{0, 3});
+}
+
+TEST_CASE("a slot that holds much is not made to read all of it for nothing") {
+    const auto long_session = [](int) { return std::optional<llama_pos>(999); };
+    // Three slots read 1000 places each, instead of two of them one.
+    CHECK(slots_of(arranged(tokens_of({{0, 1}, {2, 1}}), 64, long_session, 6000)) == std::vector<int>{0, 1, 2});
+    CHECK(slots_of(arranged(tokens_of({{0, 1}, {2, 1}}), 64, long_session, 5990)) == std::vector<int>{0, 2});
 }
 
 TEST_CASE("prompts alone need no filling: they are computed one after another anyway") {
-    CHECK(slots_of(by_slot(tokens_of({{3, 2}, {0, 3}}), 64, at_seven)) == std::vector<int>{0, 0, 0, 3, 3});
+    CHECK(slots_of(arranged(tokens_of({{3, 2}, {0, 3}}), 64, at_seven)) == std::vector<int>{0, 0, 0, 3, 3});
 }
 
 TEST_CASE("whatever the batch, each token is there once, in its slot's order, and only fillers are added") {
@@ -60,7 +71,7 @@ TEST_CASE("whatever the batch, each token is there once, in its slot's order, an
         const auto        tokens = tokens_of(spans);
         const size_t      most   = tokens.size() + random() % 8;
         const auto        room   = [&](int slot) { return slot % 5 ? std::optional<llama_pos>(slot) : std::nullopt; };
-        const Arrangement a      = by_slot(tokens, most, room);
+        const Arrangement a      = arranged(tokens, most, room);
         REQUIRE(a.tokens.size() == tokens.size() + a.fillers.size());
         REQUIRE(a.tokens.size() <= most);
         for (size_t i = 0; i < tokens.size(); i++) {

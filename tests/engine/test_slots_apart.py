@@ -13,11 +13,15 @@ from agentmux.engine.base import LoadSpec, TurnFinished, TurnRequest
 from agentmux.engine.native import NativeEngine
 
 from . import random_models
-from .conftest import BATCH_TOKENS, endings, run
+from .conftest import BATCH_TOKENS, endings, events, run
 
 MakeEngine = Callable[..., NativeEngine]
 Tokens = tuple[int, ...]
 Outcome = tuple[Tokens, int]
+
+random_models.MODELS |= {
+    "gpt2-300": random_models._common("gpt2", context_length=300, attention__layer_norm_epsilon=1e-5),
+}
 
 SLOTS = 6
 CONTEXT_TOKENS = 256
@@ -88,7 +92,7 @@ def test_a_full_slot_between_two_that_decode_is_left_alone(model_folder: Path, m
         ends = run(engine, *outer) if together else [run(engine, turn)[0] for turn in outer]
         assert all(len(end.tokens) == 30 for end in ends)
         # A prefix of the full session goes on from its slot.
-        back = run(engine, _turn(20, 1, said[1][:200] + (9,)))[0]
+        back = run(engine, _turn(20, 1, (*said[1][:200], 9)))[0]
         assert back.stats.reused_tokens == 200
         outcomes.append(_outcome(back))
     assert outcomes[0] == outcomes[1]
@@ -119,13 +123,54 @@ def test_a_fork_is_a_copy_from_slot_to_slot(model_folder: Path, make_engine: Mak
     said = prompt + run(engine, _turn(0, 0, prompt))[0].tokens
     fresh = make_engine(None)
     _load(fresh, path)
-    expected = _outcome(run(fresh, _turn(1, 1, said + (4, 5)))[0])[0]
-    forked = replace(_turn(2, 2, said + (4, 5)), fork="s0")
+    expected = _outcome(run(fresh, _turn(1, 1, (*said, 4, 5)))[0])[0]
+    forked = replace(_turn(2, 2, (*said, 4, 5)), fork="s0")
     end = run(engine, forked)[0]
     assert end.stats.reused_tokens == len(said) - 1
     assert end.tokens == expected
-    engine.submit(_turn(3, 0, said + (4, 5), 60))
-    engine.submit(replace(_turn(4, 4, said + (4, 5)), fork="s0"))
+    engine.submit(_turn(3, 0, (*said, 4, 5), 60))
+    engine.submit(replace(_turn(4, 4, (*said, 4, 5)), fork="s0"))
     both = endings(engine, {3, 4})
-    assert isinstance(both[3], TurnFinished) and isinstance(both[4], TurnFinished)
+    assert isinstance(both[3], TurnFinished)
+    assert isinstance(both[4], TurnFinished)
     assert both[3].tokens[: len(expected)] == both[4].tokens == expected
+
+
+def test_no_token_is_put_beyond_learnt_positions(model_folder: Path, make_engine: MakeEngine) -> None:
+    """300 of them, which llama.cpp rounds up to 512 cells; the slot in between is full."""
+    path = random_models.write("gpt2-300", model_folder)
+    engine = make_engine(None)
+    engine.load(LoadSpec("m", str(path), 300, 3, BATCH_TOKENS))
+    said = []
+    for session, n_prompt in enumerate((10, 290, 10)):
+        end = run(engine, _turn(session, session, _prompt(0, n_prompt), 500 if session == 1 else 2))[0]
+        assert end.reason == "length"
+        said.append(_prompt(0, n_prompt) + end.tokens)
+    assert len(said[1]) > 300
+    ends = run(engine, *(_turn(10 + s, s, said[s] + (1,), 5) for s in (0, 2)))
+    assert [len(end.tokens) for end in ends] == [5, 5]
+
+
+@pytest.mark.parametrize("decoding", [(0, 2, 4, 6), (0, 1, 2, 3)])
+def test_a_prompt_leaves_room_for_the_gaps_between_slots(
+    decoding: tuple[int, ...], model_folder: Path, make_engine: MakeEngine
+) -> None:
+    """With the least arena each graph brings all weights once more: two of them a step, the decoding slots' and the
+    prompt's, however these slots lie."""
+    path = random_models.write("llama", model_folder)
+    load = LoadSpec("m", str(path), 1024, 8, BATCH_TOKENS)
+    footprint = make_engine(None).load(load)
+    engine = make_engine(footprint.min_arena_bytes, oversize="stream")
+    engine.load(load)
+    for session in range(8):
+        run(engine, _turn(session, session, _prompt(session, 8), 2))
+    for session in decoding:
+        engine.submit(_turn(20 + session, session, (*_prompt(session, 8), 1, 2), 600))
+    while engine.stats().models[0].slots_active < len(decoding):
+        events(engine)
+    before = engine.stats()
+    engine.submit(_turn(99, 7, _prompt(7, 8) + random_models.prompt(850), 1))
+    assert isinstance(endings(engine, {99})[99], TurnFinished)
+    after = engine.stats()
+    weights = (after.uploaded_bytes - before.uploaded_bytes) / sum(footprint.unit_bytes)
+    assert weights / (after.steps - before.steps) < 2.6

@@ -119,7 +119,7 @@ void Engine::withdraw(std::shared_ptr<Runner> & runner) {
     if (!is_held(runner->host_id)) residency.remove(runner->host_id);
     runner.reset();
     clear_device();
-    if (runners.empty()) backend.let_go();
+    backend.let_go();   // with the working memory that it keeps: no context is open
     make_arena(arena_for(runners), runners);
 }
 

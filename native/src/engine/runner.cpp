@@ -198,9 +198,22 @@ std::vector<Runner::Span> Runner::compose(std::vector<PassToken> & batch) const 
     return spans;
 }
 
+// Tokens that the decoder may add between slots (kv/arrangement.h).
+int Runner::room_for_gaps() const {
+    if (the_decoder->shares_cells()) return 0;
+    int first = -1, last = -1;
+    for (int slot = 0; slot < the_slots.size(); slot++) {
+        if (!the_slots.turn(slot)) continue;
+        if (first < 0) first = slot;
+        last = slot;
+    }
+    return last - first + 1 - active();
+}
+
 void Runner::add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const {
     const Turn & turn = *the_slots.turn(slot);
-    const int    n    = std::min(batch_tokens() - int(batch.size()), turn.size() - turn.cached);
+    const int    room = batch_tokens() - int(batch.size());
+    const int    n    = std::min(room > room_for_gaps() ? room - room_for_gaps() : room, turn.size() - turn.cached);
     if (n <= 0) return;
     for (int i = turn.cached; i < turn.cached + n; i++) batch.push_back({turn.at(i), i, slot, i + 1 == turn.size()});
     spans.push_back({slot, n, false, batch.back().output ? int(batch.size()) - 1 : -1});

@@ -83,17 +83,15 @@ bool Slots::copy_from_slot(int slot, const std::string & from, Decoder & decoder
     return false;
 }
 
-// By way of host memory where slots share none.
+// By way of host memory where slots share none; false where there is no room, and the fork is computed.
 bool Slots::copy_slot(int from, int to, Decoder & decoder) {
     if (decoder.shares_cells()) {
         decoder.share(from, to);
         return true;
     }
-    const size_t               bytes = decoder.state_bytes(from);
-    auto                       block = store.scratch(bytes);
-    std::vector<uint8_t>       plain(block ? 0 : bytes);
-    const std::span<uint8_t>   state = block ? std::span<uint8_t>(block->data(), bytes) : std::span<uint8_t>(plain);
-    return decoder.save(from, state) && decoder.load(to, state);
+    const size_t bytes = decoder.state_bytes(from);
+    auto         block = store.scratch(bytes);
+    return block && decoder.save(from, {block->data(), bytes}) && decoder.load(to, {block->data(), bytes});
 }
 
 std::unique_ptr<Turn> Slots::release(int index, bool keep, Decoder & decoder) {

@@ -10,20 +10,40 @@ namespace {
 // Slots between two that decode. A pass with one column more takes about a seventh of a pass longer.
 constexpr int widest_filled_gap = 6;
 
-// Slots that get a token, in gaps narrow enough and with room in each of them.
-std::vector<PassToken> fillers_between(const std::vector<PassToken> & sorted, const std::function<std::optional<llama_pos>(int)> & free_position) {
-    std::vector<PassToken> fillers;
-    for (size_t i = 1; i < sorted.size(); i++) {
-        const int first = sorted[i - 1].slot + 1, end = sorted[i].slot;
-        if (end - first > widest_filled_gap) continue;
-        std::vector<PassToken> gap;
-        for (int slot = first; slot < end; slot++) {
-            if (const auto position = free_position(slot)) gap.push_back({0, *position, slot, false});
+// Which slots get a token. In a pass every slot attends over as many places as the longest of them has.
+class Filling {
+  public:
+    Filling(const std::vector<PassToken> & sorted, const GapLimits & limits) : limits(limits) {
+        for (size_t i = 0; i < sorted.size(); i++) {
+            longest = std::max(longest, double(sorted[i].position) + 1);
+            n_slots += i == 0 || sorted[i].slot != sorted[i - 1].slot;
         }
-        if (int(gap.size()) == end - first) fillers.insert(fillers.end(), gap.begin(), gap.end());
+        for (size_t i = 1; i < sorted.size(); i++) fill(sorted[i - 1].slot + 1, sorted[i].slot);
     }
-    return fillers;
-}
+
+    std::vector<PassToken> fillers;
+
+  private:
+    void fill(int first, int end) {
+        if (first >= end || end - first > widest_filled_gap) return;
+        std::vector<PassToken> gap;
+        double                 longest_then = longest;
+        for (int slot = first; slot < end; slot++) {
+            const auto position = limits.free_position(slot);
+            if (!position) return;
+            gap.push_back({0, *position, slot, false});
+            longest_then = std::max(longest_then, double(*position) + 1);
+        }
+        const double slots_then = n_slots + double(gap.size());
+        if (slots_then * longest_then - n_slots * longest > limits.pass_tokens / 2) return;
+        longest = longest_then;
+        n_slots = slots_then;
+        fillers.insert(fillers.end(), gap.begin(), gap.end());
+    }
+
+    const GapLimits & limits;
+    double            longest = 0, n_slots = 0;
+};
 
 }  // namespace
 
@@ -56,7 +76,7 @@ int graphs_for(std::vector<int> lengths, int batch_tokens) {
     }
 }
 
-Arrangement by_slot(const std::vector<PassToken> & tokens, size_t most_tokens, const std::function<std::optional<llama_pos>(int)> & free_position) {
+Arrangement by_slot(const std::vector<PassToken> & tokens, const GapLimits & limits) {
     Arrangement         result;
     std::vector<size_t> order(tokens.size());
     std::iota(order.begin(), order.end(), size_t(0));
@@ -66,8 +86,8 @@ Arrangement by_slot(const std::vector<PassToken> & tokens, size_t most_tokens, c
 
     const std::vector<int> lengths = lengths_by_slot(tokens);
     const bool             single  = std::find(lengths.begin(), lengths.end(), 1) != lengths.end();
-    std::vector<PassToken> fillers = single ? fillers_between(sorted, free_position) : std::vector<PassToken>();
-    if (tokens.size() + fillers.size() > most_tokens) fillers.clear();
+    std::vector<PassToken> fillers = single ? Filling(sorted, limits).fillers : std::vector<PassToken>();
+    if (tokens.size() + fillers.size() > limits.most_tokens) fillers.clear();
 
     result.place_of.resize(tokens.size());
     auto filler = fillers.begin();

@@ -2,7 +2,8 @@
 //
 // llama.cpp then computes together only what is of slots next to each other, ascending; a gap ends a pass through all
 // weights and begins another one. So tokens are put in the order of their slots, and where a slot between two that decode
-// has nothing to do, it decodes a token that is taken back afterwards: a column more is far cheaper than a pass.
+// has nothing to do, it decodes a token that is taken back afterwards: a column more is cheaper than a pass, unless what
+// the slot holds is long.
 #pragma once
 
 #include <llama.h>
@@ -29,9 +30,15 @@ struct Arrangement {
 // As they are.
 Arrangement in_given_order(const std::vector<PassToken> & tokens);
 
-// By slot. free_position(slot): where a token could be added to it, nothing where it is full; at most so many tokens in
-// all. Gaps are filled where tokens of two or more slots are computed together anyway: some slot has a single token.
-Arrangement by_slot(const std::vector<PassToken> & tokens, size_t most_tokens, const std::function<std::optional<llama_pos>(int)> & free_position);
+struct GapLimits {
+    size_t most_tokens;   // in all
+    double pass_tokens;   // tokens of the KV cache that take as long to read as the weights of a pass
+    // Where a token could be added to a slot, nothing where it is full.
+    std::function<std::optional<llama_pos>(int slot)> free_position;
+};
+
+// By slot. Gaps are filled where tokens of two or more slots are computed together anyway: some slot has a single token.
+Arrangement by_slot(const std::vector<PassToken> & tokens, const GapLimits & limits);
 
 // Tokens by slot, from the first slot to the last one; 0 where a slot between them has none.
 std::vector<int> lengths_by_slot(const std::vector<PassToken> & tokens);

@@ -6,6 +6,7 @@
 #include "kv/watch.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace agentmux {
@@ -88,12 +89,14 @@ struct Decoder::FillersTakenBack {
 };
 
 void Decoder::arrange(const std::vector<PassToken> & tokens) {
+    // Not llama.cpp's own length of a slot, which it rounds up: learnt positions end with the context.
     const auto free_position = [&](int slot) -> std::optional<llama_pos> {
         const llama_pos next = llama_memory_seq_pos_max(llama_get_memory(context.get()), slot) + 1;
-        if (next >= llama_pos(llama_n_ctx_seq(context.get()))) return std::nullopt;
+        if (next >= llama_pos(shape.context_tokens)) return std::nullopt;
         return next;
     };
-    pass = separate ? by_slot(tokens, size_t(shape.batch_tokens), free_position) : in_given_order(tokens);
+    const double pass_tokens = token_bytes > 0 ? double(weight_bytes) / double(token_bytes) : std::numeric_limits<double>::infinity();
+    pass                     = separate ? by_slot(tokens, {size_t(shape.batch_tokens), pass_tokens, free_position}) : in_given_order(tokens);
 }
 
 void Decoder::learn() {
@@ -231,7 +234,7 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
         mode = Mode::paged;
         node = -1;
         if (streaming() && turns_of != plan) {
-            turns    = turnovers(*plan, passing);
+            turns    = turnovers_of(*plan);
             turns_of = plan;
         }
         seen.clear();
@@ -244,24 +247,37 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
         plan = plans[key] = std::make_shared<const UsePlan>(seen, int(host.units.size()));
     }
     const bool as_planned = mode == Mode::paged && int(seen.size()) == plan->size();
-    if (!known) plans[key] = as_planned ? plan : std::make_shared<const UsePlan>(seen, int(host.units.size()));
-    plan = plans[key];
+    if (!as_planned) plan = std::make_shared<const UsePlan>(seen, int(host.units.size()));
+    // Where slots lie beside each other, nearly every mixture of lengths is a shape of its own, and is foretold as well.
+    if (!known && !(separate && as_planned)) plans[key] = plan;
+}
+
+// In each of the graphs of a pass.
+std::vector<bool> Decoder::turnovers_of(const UsePlan & whole) const {
+    const auto repeated = std::find_if(several.begin(), several.end(), [&](const auto & entry) { return entry.second.get() == &whole; });
+    if (repeated == several.end()) return turnovers(whole, passing);
+    const std::vector<bool> once = turnovers(*repeated->first.first, passing);
+    std::vector<bool>       all;
+    for (int graph = 0; graph < repeated->first.second; graph++) all.insert(all.end(), once.begin(), once.end());
+    return all;
 }
 
 // Passes of one token for each sequence resemble each other, and so do longer ones; the nearest length first, because
 // some architectures cut a prompt into pieces. Where it is known how many graphs will be computed, each is like one.
-std::shared_ptr<const UsePlan> Decoder::similar(const Shape & key) const {
+std::shared_ptr<const UsePlan> Decoder::similar(const Shape & key) {
     const auto cost = [&](const Shape & other) {
         return std::make_tuple(graphs_of(other) != 1, is_single(other) != is_single(key), std::abs(other.front() - key.front()));
     };
     const auto nearest = std::min_element(plans.begin(), plans.end(), [&](const auto & a, const auto & b) { return cost(a.first) < cost(b.first); });
     const int  n       = graphs_of(key);
     if (n == 1) return nearest->second;
+    std::shared_ptr<const UsePlan> & whole = several[{nearest->second, n}];
+    if (whole) return whole;
     std::vector<NodeUses> nodes;
     for (int graph = 0; graph < n; graph++) {
         for (int i = 0; i < nearest->second->size(); i++) nodes.push_back(nearest->second->at(i));
     }
-    return std::make_shared<const UsePlan>(std::move(nodes), int(host.units.size()));
+    return whole = std::make_shared<const UsePlan>(std::move(nodes), int(host.units.size()));
 }
 
 // 1 where that is not known: how such memory cuts a batch is llama.cpp's own affair.

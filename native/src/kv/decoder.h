@@ -109,7 +109,8 @@ class Decoder {
     void        void_pass();
     void        run(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile = nullptr);
     void        paged_pass(const std::vector<PassToken> & tokens);
-    std::shared_ptr<const UsePlan> similar(const Shape & shape) const;
+    std::shared_ptr<const UsePlan> similar(const Shape & shape);
+    std::vector<bool>              turnovers_of(const UsePlan & whole) const;
     int                            graphs_of(const Shape & shape) const;
     Shape                          shape_of(const std::vector<PassToken> & tokens) const;
     void                           arrange(const std::vector<PassToken> & tokens);
@@ -151,6 +152,7 @@ class Decoder {
     Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena
 
     std::map<Shape, std::shared_ptr<const UsePlan>> plans;
+    std::map<std::pair<std::shared_ptr<const UsePlan>, int>, std::shared_ptr<const UsePlan>> several;   // [plan, n] -> it n times over
     std::shared_ptr<const UsePlan>                  plan;    // of the pass now running
     std::vector<NodeUses>                           seen;    // [node] of the pass now running
     Mode                                            mode = Mode::resident;
