@@ -10,7 +10,7 @@ namespace agentmux {
 
 namespace {
 
-constexpr size_t logits_worth_helpers = 96 * 1024;
+constexpr size_t logits_worth_helpers = 256 * 1024;   // a single row is read sooner than anyone is woken, and no faster by several
 constexpr size_t most_parts           = 4;   // of a row
 
 }  // namespace
@@ -253,7 +253,7 @@ void Runner::advance_turn(const Span & span) {
     events.push(std::move(event));
 }
 
-// Reading a large vocabulary's logits takes as long as a layer or, of many rows, several, and the device waits meanwhile.
+// Reading many rows of a large vocabulary takes as long as several layers, and the device waits meanwhile.
 std::vector<Runner::Choice> Runner::choose_tokens(const std::vector<Span> & spans) {
     std::vector<Choice> choices;
     for (const Span & span : spans) {

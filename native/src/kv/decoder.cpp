@@ -33,10 +33,6 @@ constexpr uint64_t longest_distance = 1ull << 32;
 constexpr double   longest_queueing_s = 1e-3;
 constexpr size_t   stop_bytes       = 4u << 20;   // a tenth of a millisecond at 40 GB/s
 
-// Of a pass's shape.
-bool is_single(const std::vector<int> & shape) { return shape.front() == 1; }
-constexpr int n_before_lengths = 2;
-
 }  // namespace
 
 Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, KeptBackend & backend, Residency & residency,
@@ -45,7 +41,7 @@ Decoder::Decoder(const HostModel & host, ModelId model, const Device & device, K
       // On the CPU a long zero pass would only cost time; on a device it also warms up what real passes will use.
       learn_tokens(on_device ? shape.batch_tokens : std::min(shape.batch_tokens, 4)),
       cannot_cut(llama_model_is_recurrent(host.model.get()) || llama_model_is_hybrid(host.model.get()) || llama_model_n_swa(host.model.get()) > 0),
-      separate(shape.slots > 1 && !cannot_cut), weight_bytes(total_bytes(host.units)), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
+      separate(shape.slots > 1 && !cannot_cut), weight_bytes(total_bytes(host.units)), plans(separate, shape.batch_tokens, int(host.units.size())), batch(llama_batch_init(shape.batch_tokens, 0, 1)), oversize(shape.oversize) {}
 
 void Decoder::open(bool watch) {
     const LogCapture     log;
@@ -58,19 +54,6 @@ void Decoder::open(bool watch) {
     const KeptBackend::Lending lending(backend);
     context.reset(llama_init_from_model(host.model.get(), params));
     if (!context) throw Error(ErrorCode::never_fits, "no context of " + std::to_string(params.n_ctx) + " tokens can be made: " + log.last_error());
-}
-
-// The most tokens of one slot, the number of outputs, then the tokens of each slot: where slots share cells in any order,
-// or else as they lie beside each other, because gaps and lengths decide what is computed together.
-Decoder::Shape Decoder::shape_of(const std::vector<PassToken> & tokens) const {
-    Shape lengths = lengths_by_slot(tokens);
-    if (!separate) {
-        std::erase(lengths, 0);
-        std::sort(lengths.rbegin(), lengths.rend());
-    }
-    Shape shape = {*std::max_element(lengths.begin(), lengths.end()), int(std::count_if(tokens.begin(), tokens.end(), [](const PassToken & t) { return t.output; }))};
-    shape.insert(shape.end(), lengths.begin(), lengths.end());
-    return shape;
 }
 
 // However the pass ends.
@@ -106,15 +89,11 @@ void Decoder::learn() {
     for (int i = 0; i < learn_tokens; i++) passes[2].push_back({0, i, 0, i + 1 == learn_tokens});
     size_t one_token_bytes = 0;
     for (const auto & tokens : passes) {
-        if (plans.count(shape_of(tokens))) continue;
+        if (plans.has(plans.shape_of(tokens))) continue;
         mode = Mode::learning;
         seen.clear();
         run(tokens);
-        auto learnt = std::make_shared<const UsePlan>(seen, int(host.units.size()));
-        for (const auto & [_, known] : plans) {
-            if (*known == *learnt) learnt = known;   // most shapes of a model have the same plan
-        }
-        plans[shape_of(tokens)] = learnt;
+        plans.add(plans.shape_of(tokens), seen);
         const size_t state_bytes = llama_state_seq_get_size(context.get(), 0);
         if (tokens.size() == 1) one_token_bytes = state_bytes;
         else if (&tokens == &passes.back()) token_bytes = (state_bytes - one_token_bytes) / (tokens.size() - 1);
@@ -123,19 +102,13 @@ void Decoder::learn() {
 }
 
 size_t Decoder::min_arena_bytes() const {
-    size_t largest = 0;
-    for (const auto & [_, known] : plans) {
-        for (int n = 0; n < known->size(); n++) {
-            size_t needed = 0;
-            for (int unit : known->at(n)) needed += host.units[size_t(unit)].bytes;
-            largest = std::max(largest, needed);
-        }
-    }
-    return largest;
+    std::vector<size_t> unit_bytes;
+    for (const Unit & unit : host.units) unit_bytes.push_back(unit.bytes);
+    return plans.largest_node(unit_bytes);
 }
 
 uint64_t Decoder::distance(int unit) const {
-    const UsePlan & known    = plan ? *plan : *plans.begin()->second;
+    const UsePlan & known    = plan ? *plan : plans.any();
     const uint64_t  own      = uint64_t(known.distance(unit, node + 1));
     const bool      in_use   = known.distance(unit, 0) <= node && own < uint64_t(known.size() - (node + 1));
     const bool      passes   = streaming() && !passing.empty() && passing[size_t(unit)] && !in_use;
@@ -225,16 +198,15 @@ bool Decoder::load(int slot, std::span<const uint8_t> state) {
 }
 
 void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
-    const Shape key   = shape_of(tokens);
-    const bool  known = plans.count(key) != 0;
-    plan              = known ? plans[key] : similar(key);
-    const Saved saved = !known && cannot_cut ? save_slots(tokens) : Saved();
+    const KnownPlans::Shape key = plans.shape_of(tokens);
+    const Saved             saved = !plans.has(key) && cannot_cut ? save_slots(tokens) : Saved();
+    plan                          = plans.find(key);
     set_callback(context.get(), on_node_c, this);
     for (int attempt = 0;; attempt++) {
         mode = Mode::paged;
         node = -1;
         if (streaming() && turns_of != plan) {
-            turns    = turnovers_of(*plan);
+            turns    = plans.turnovers_of(plan, passing);
             turns_of = plan;
         }
         seen.clear();
@@ -244,45 +216,10 @@ void Decoder::paged_pass(const std::vector<PassToken> & tokens) {
         if (attempt == 1) throw Error(ErrorCode::engine, "llama.cpp built two different graphs for one batch");
         n_repeated++;
         restore_slots(tokens, saved);
-        plan = plans[key] = std::make_shared<const UsePlan>(seen, int(host.units.size()));
+        plan = plans.add(key, seen);
     }
-    const bool as_planned = mode == Mode::paged && int(seen.size()) == plan->size();
-    if (!as_planned) plan = std::make_shared<const UsePlan>(seen, int(host.units.size()));
-    // Where slots lie beside each other, nearly every mixture of lengths is a shape of its own, and is foretold as well.
-    if (!known && !(separate && as_planned)) plans[key] = plan;
-}
-
-// In each of the graphs of a pass.
-std::vector<bool> Decoder::turnovers_of(const UsePlan & whole) const {
-    const auto repeated = std::find_if(several.begin(), several.end(), [&](const auto & entry) { return entry.second.get() == &whole; });
-    if (repeated == several.end()) return turnovers(whole, passing);
-    const std::vector<bool> once = turnovers(*repeated->first.first, passing);
-    std::vector<bool>       all;
-    for (int graph = 0; graph < repeated->first.second; graph++) all.insert(all.end(), once.begin(), once.end());
-    return all;
-}
-
-// Passes of one token for each sequence resemble each other, and so do longer ones; the nearest length first, because
-// some architectures cut a prompt into pieces. Where it is known how many graphs will be computed, each is like one.
-std::shared_ptr<const UsePlan> Decoder::similar(const Shape & key) {
-    const auto cost = [&](const Shape & other) {
-        return std::make_tuple(graphs_of(other) != 1, is_single(other) != is_single(key), std::abs(other.front() - key.front()));
-    };
-    const auto nearest = std::min_element(plans.begin(), plans.end(), [&](const auto & a, const auto & b) { return cost(a.first) < cost(b.first); });
-    const int  n       = graphs_of(key);
-    if (n == 1) return nearest->second;
-    std::shared_ptr<const UsePlan> & whole = several[{nearest->second, n}];
-    if (whole) return whole;
-    std::vector<NodeUses> nodes;
-    for (int graph = 0; graph < n; graph++) {
-        for (int i = 0; i < nearest->second->size(); i++) nodes.push_back(nearest->second->at(i));
-    }
-    return whole = std::make_shared<const UsePlan>(std::move(nodes), int(host.units.size()));
-}
-
-// 1 where that is not known: how such memory cuts a batch is llama.cpp's own affair.
-int Decoder::graphs_of(const Shape & key) const {
-    return separate ? graphs_for({key.begin() + n_before_lengths, key.end()}, shape.batch_tokens) : 1;
+    if (mode == Mode::paged && int(seen.size()) == plan->size()) plans.confirm(key, plan);
+    else plan = plans.add(key, seen);
 }
 
 void Decoder::run(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile) {

@@ -12,9 +12,8 @@
 
 #include "device/kept_backend.h"
 #include "host/host_model.h"
-#include "kv/arrangement.h"
+#include "kv/known_plans.h"
 #include "kv/oversize.h"
-#include "model/use_plan.h"
 #include "residency/residency.h"
 
 #include <llama-cpp.h>
@@ -94,8 +93,6 @@ class Decoder {
     size_t kv_bytes_per_token() const { return token_bytes; }
 
   private:
-    using Shape = std::vector<int>;   // see shape_of
-
     enum class Mode { resident, paged, blind, voided, learning };
 
     static bool on_node_c(ggml_tensor * node, bool ask, void * user);
@@ -109,11 +106,7 @@ class Decoder {
     void        void_pass();
     void        run(const std::vector<PassToken> & tokens, const std::function<void()> & meanwhile = nullptr);
     void        paged_pass(const std::vector<PassToken> & tokens);
-    std::shared_ptr<const UsePlan> similar(const Shape & shape);
-    std::vector<bool>              turnovers_of(const UsePlan & whole) const;
-    int                            graphs_of(const Shape & shape) const;
-    Shape                          shape_of(const std::vector<PassToken> & tokens) const;
-    void                           arrange(const std::vector<PassToken> & tokens);
+    void        arrange(const std::vector<PassToken> & tokens);
     struct FillersTakenBack;
 
     using Saved = std::map<int, std::vector<uint8_t>>;   // [slot] -> state
@@ -137,6 +130,7 @@ class Decoder {
     const bool          cannot_cut;   // memory that cannot be cut at a token: recurrent, hybrid, sliding window
     const bool          separate;     // each slot has a stretch of the KV cache of its own
     const size_t        weight_bytes;
+    KnownPlans          plans;
     llama_batch         batch;
     Arrangement         pass;         // the batch as llama.cpp gets it
     llama_context_ptr   context;
@@ -148,13 +142,11 @@ class Decoder {
     size_t              passing_bytes = 0;
     size_t              passing_in = 0; // the arena's bytes that they were chosen for
     std::vector<bool>   turns;          // [node] of a pass that streams: see turnovers
-    std::shared_ptr<const UsePlan> turns_of;   // the plan and the passing units that they were found for; null: anew
+    KnownPlans::Plan    turns_of;   // the plan and the passing units that they were found for; null: anew
     Oversize            how = Oversize::stream;   // of the pass now running, where the model exceeds the arena
 
-    std::map<Shape, std::shared_ptr<const UsePlan>> plans;
-    std::map<std::pair<std::shared_ptr<const UsePlan>, int>, std::shared_ptr<const UsePlan>> several;   // [plan, n] -> it n times over
-    std::shared_ptr<const UsePlan>                  plan;    // of the pass now running
-    std::vector<NodeUses>                           seen;    // [node] of the pass now running
+    KnownPlans::Plan        plan;    // of the pass now running
+    std::vector<NodeUses>   seen;    // [node] of the pass now running
     Mode                                            mode = Mode::resident;
     int                                             node = -1;
     size_t                                          token_bytes = 0;
