@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -115,6 +116,28 @@ def test_two_models_alternating_in_an_arena_for_one(model_folder: Path, make_eng
     stats = engine.stats()
     assert stats.switches == 5
     assert stats.prefetched_bytes > 0
+
+
+@pytest.mark.parametrize("share", [0.6, 0.85])
+def test_a_whole_successor_comes_in_while_nobody_has_work(
+    share: float, model_folder: Path, make_engine: MakeEngine
+) -> None:
+    """While a model has turns only what fits beside it; when these have ended, all of its successor, and for the
+    successor's turn nothing is left to be uploaded."""
+    paths = {name: random_models.write(name, model_folder) for name in ("llama", "qwen3")}
+    engine = make_engine(int(share * sum(_footprint(path).weight_bytes for path in paths.values())))
+    for name, path in paths.items():
+        engine.load(spec(path, name))
+    for turn, (name, other) in enumerate((("llama", "qwen3"), ("qwen3", "llama"), ("llama", "qwen3"))):
+        end = run(engine, _turn(turn, 40, name))[0]
+        assert end.tokens == _expected(paths[name], (40,))[0].tokens
+        assert end.stats.uploaded_bytes == 0 or turn == 0
+        engine.prefetch(other)
+        deadline = time.monotonic() + 60
+        states = ""
+        while set(states) != {"r"}:
+            assert time.monotonic() < deadline, f"{other}: {states}"
+            states = next(model.unit_states for model in engine.stats().models if model.model == other)
 
 
 def test_two_models_that_fit_together_take_turns_step_by_step(model_folder: Path, make_engine: MakeEngine) -> None:
