@@ -9,7 +9,7 @@ from typing import Final
 
 from agentmux.config import ModelSpec
 from agentmux.errors import ModelNotFound
-from agentmux.models.gguf import part_paths, read_header
+from agentmux.models.gguf import part_paths, read_header, split_count
 from agentmux.models.names import expanded
 
 _BLOCK_BYTES: Final = 2 * 1024 * 1024
@@ -20,15 +20,18 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 def check_file(spec: ModelSpec) -> None:
     """Look at the front of a model's file, and for its other parts where it is split; takes a millisecond or so.
 
+    A whole file may have kept the name of a first part: whether those that its name speaks of are missing, its header
+    says.
+
     What this finds is certain, but only loading shows whether a file is sound throughout. Raises ModelNotFound (not
     there, or not to be read), ModelCorrupt, ModelUnsupported.
     """
     path = expanded(spec)
     read_header(path)
-    for part in _parts(path)[1:]:
-        if not os.access(part, os.R_OK):
-            reason = "cannot be read" if part.exists() else "no such file"
-            raise ModelNotFound(f"{part}: {reason}; it is a part of the model {path}")
+    missing = next((part for part in _parts(path)[1:] if not os.access(part, os.R_OK)), None)
+    if missing is not None and split_count(path) > 1:
+        reason = "cannot be read" if missing.exists() else "no such file"
+        raise ModelNotFound(f"{missing}: {reason}; it is a part of the model {path}")
 
 
 def read_ahead(spec: ModelSpec, is_given_up: Callable[[], bool]) -> None:

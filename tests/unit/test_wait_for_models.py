@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from gguf import GGUFValueType
 
 from agentmux import (
     Agent,
@@ -33,6 +34,7 @@ from agentmux.engine.base import Footprint, LoadSpec
 from agentmux.log import configure
 from agentmux.models import bundled_models
 from agentmux.testing import FakeClock, ScriptedEngine, settle
+from tests.engine import gguf_files
 from tests.unit.loads import HeldLoads, opened
 
 
@@ -338,13 +340,29 @@ async def test_a_loop_that_ends_all_its_tasks() -> None:
     assert engine.begun == ["first", "second"]
 
 
+def _first_part(bad: Path) -> None:
+    whole = gguf_files.read(Path(bundled_models()["critic"].path))
+    whole.metadata["split.count"] = gguf_files.Value(GGUFValueType.UINT16, 2)
+    whole.write(bad)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "is not there": lambda bad: None,
     "is a text": lambda bad: bad.write_text("no model"),
     "is cut": lambda bad: bad.write_bytes(Path(bundled_models()["critic"].path).read_bytes()[:60]),
     "is a pipe": os.mkfifo,
-    "is one of two parts": lambda bad: shutil.copy(bundled_models()["critic"].path, bad),
+    "is one of two parts": lambda bad: _first_part(bad),
 }
+
+
+async def test_a_merged_file_may_keep_the_name_of_its_first_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = Path(shutil.copy(bundled_models()["critic"].path, tmp_path / "merged-00001-of-00002.gguf"))
+    engine = HeldLoads(("merged",), free={"merged"})
+    monkeypatch.setattr(opening, "native_engine", lambda config: engine)
+    async with Runtime({"merged": merged}, config=False):
+        assert engine.loaded == ["merged"]
 
 
 @pytest.mark.parametrize("wait", ["all", "first"])
