@@ -44,7 +44,9 @@ Step = st.one_of(
 class World:
     """A runtime that waits for the first of its models, and what was seen of it."""
 
-    def __init__(self, held: bool) -> None:
+    def __init__(self, held: bool, far: bool) -> None:
+        self.far = far
+        """Files have to be looked for, and are prepared."""
         self.turns = Counter[int]()
         self.engine = HeldLoads(NAMES, free={"one"}, hold=NAMES if held else ())
         self.mux = Runtime(
@@ -67,6 +69,9 @@ class World:
         """Do all that, then let everything come to its end, and look."""
         before = asyncio.all_tasks()
         async with self.mux:
+            if self.far:
+                models = self.mux._opened().models
+                models._at_hand, models.prepare = {}, lambda spec, is_given_up: None
             for kind, given_ in steps:
                 if kind == "leave":
                     break
@@ -138,10 +143,12 @@ class World:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(Step, max_size=30), st.booleans())
-def test_every_turn_ends_once_whatever_becomes_of_its_model(steps: list[tuple[str, Any]], held: bool) -> None:
+@given(st.lists(Step, max_size=30), st.booleans(), st.booleans())
+def test_every_turn_ends_once_whatever_becomes_of_its_model(
+    steps: list[tuple[str, Any]], held: bool, far: bool
+) -> None:
     async def play() -> None:
         async with asyncio.timeout(PATIENCE_S):
-            await World(held).play(steps)
+            await World(held, far).play(steps)
 
     asyncio.run(play())

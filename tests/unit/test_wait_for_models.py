@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
-import shutil
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import structlog
-from gguf import GGUFValueType
 
 from agentmux import (
     Agent,
@@ -25,16 +20,12 @@ from agentmux import (
     QueueFull,
     Run,
     Runtime,
-    opening,
     pipeline,
     sequence,
 )
-from agentmux.config import WaitForModels
 from agentmux.engine.base import Footprint, LoadSpec
 from agentmux.log import configure
-from agentmux.models import bundled_models
 from agentmux.testing import FakeClock, ScriptedEngine, settle
-from tests.engine import gguf_files
 from tests.unit.loads import HeldLoads, opened
 
 
@@ -338,44 +329,3 @@ async def test_a_loop_that_ends_all_its_tasks() -> None:
     with suppress(AgentmuxError):
         await mux.__aexit__(None, None, None)
     assert engine.begun == ["first", "second"]
-
-
-def _first_part(bad: Path) -> None:
-    whole = gguf_files.read(Path(bundled_models()["critic"].path))
-    whole.metadata["split.count"] = gguf_files.Value(GGUFValueType.UINT16, 2)
-    whole.write(bad)
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "is not there": lambda bad: None,
-    "is a text": lambda bad: bad.write_text("no model"),
-    "is cut": lambda bad: bad.write_bytes(Path(bundled_models()["critic"].path).read_bytes()[:60]),
-    "is a pipe": os.mkfifo,
-    "is one of two parts": lambda bad: _first_part(bad),
-}
-
-
-async def test_a_merged_file_may_keep_the_name_of_its_first_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    merged = Path(shutil.copy(bundled_models()["critic"].path, tmp_path / "merged-00001-of-00002.gguf"))
-    engine = HeldLoads(("merged",), free={"merged"})
-    monkeypatch.setattr(opening, "native_engine", lambda config: engine)
-    async with Runtime({"merged": merged}, config=False):
-        assert engine.loaded == ["merged"]
-
-
-@pytest.mark.parametrize("wait", ["all", "first"])
-@pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_bad_file_is_seen_before_any_is_loaded(
-    wait: WaitForModels, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bad = tmp_path / "bad-00001-of-00002.gguf"
-    DAMAGES[damage](bad)
-    engine = HeldLoads(("good", "bad"))
-    monkeypatch.setattr(opening, "native_engine", lambda config: engine)
-    mux = Runtime({"good": bundled_models()["planner"].path, "bad": bad}, wait_for_models=wait)
-    with pytest.raises((ModelNotFound, ModelCorrupt), match=r"bad-0000[12]-of-00002\.gguf"):
-        await mux.__aenter__()
-    assert engine.begun == []
-    assert engine.is_closed
