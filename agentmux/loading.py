@@ -17,7 +17,7 @@ from agentmux.models import expanded, known
 from agentmux.threads import finished, in_daemon, in_thread
 
 RETRY_S = 60.0
-"""Seconds after a failed attempt within which none is made for those who look first whether they may wait."""
+"""Seconds after a failed attempt within which no turn causes another one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +66,8 @@ class _Failure:
 
     error: Exception
     at_s: float
+    ahead: bool
+    """Of a model that was named ahead."""
 
 
 def _another(error: Exception) -> Exception:
@@ -133,7 +135,7 @@ class LoadedModels:
     @property
     def failures(self) -> Mapping[str, str]:
         """[name] the error of the last attempt, of those named ahead that could not be loaded, and were not since."""
-        return {name: said(failure.error) for name, failure in self._failures.items()}
+        return {name: said(failure.error) for name, failure in self._failures.items() if failure.ahead}
 
     @property
     def waiting(self) -> int:
@@ -142,14 +144,12 @@ class LoadedModels:
 
     def is_coming(self, name: str) -> bool:
         """Whether a turn of this model would wait for its loading: it is on its way, or is to be tried again."""
-        return name not in self.footprints and (name in self._wanted or name in self._failures)
+        return name not in self.footprints and (name in self._wanted or name in self.failures)
 
     def check(self, name: str, limit: int) -> None:
         """Look whether a turn of a model that is coming may wait for it. Raises QueueFull where ``limit`` wait already;
-        and the error of an attempt that has failed just now, since each further one takes the device from others."""
-        failure = self._failures.get(name)
-        if failure is not None and name not in self._wanted and self._now_s() - failure.at_s < RETRY_S:
-            raise _another(failure.error)
+        and what ``for_turn`` refuses it with at once."""
+        self._refuse_after_failure(name)
         if self.waiting >= limit:
             raise QueueFull(
                 f"a turn of model {name} cannot wait: {self.waiting} of {limit} wait already for models to be loaded; "
@@ -199,6 +199,17 @@ class LoadedModels:
             wanted.waiting.remove(future)
             self._give_up(wanted)
 
+    async def for_turn(self, name: str) -> Footprint:
+        """``loaded``, for a turn. Raises the error of an attempt that has failed just now without making another: each
+        takes the device from others, and turns may come as often as clients of a server ask for them."""
+        self._refuse_after_failure(name)
+        return await self.loaded(name)
+
+    def _refuse_after_failure(self, name: str) -> None:
+        failure = self._failures.get(name)
+        if failure is not None and name not in self._wanted and self._now_s() - failure.at_s < RETRY_S:
+            raise _another(failure.error)
+
     def stop(self) -> None:
         """Begin no further loading from now on."""
         self._stopped = True
@@ -215,7 +226,7 @@ class LoadedModels:
         """[token id] its bytes; read when first asked. Raises ModelNotFound for a model that is neither loaded nor on
         its way, EngineError where it cannot be read, and what loading raises."""
         if self.is_coming(name):
-            await self.loaded(name)
+            await self.for_turn(name)
         path = self.paths[known(name, self.paths)]
         if name not in self._vocabularies:
             self._vocabularies[name] = await in_thread(_token_bytes, path)
@@ -284,7 +295,7 @@ class LoadedModels:
         else:
             del self._wanted[wanted.name]
             if error is not None:
-                self._failed(wanted, error)
+                self._failed(wanted, error, found=False)
         self._begin()
 
     def _start(self, wanted: _Wanted) -> None:
@@ -304,7 +315,7 @@ class LoadedModels:
         footprint = ended.result() if error is None else None
         if error is not None:
             del self._wanted[wanted.name]
-            self._failed(wanted, error)
+            self._failed(wanted, error, found=True)
         elif footprint is not None:
             del self._wanted[wanted.name]
             self._failures.pop(wanted.name, None)
@@ -314,11 +325,15 @@ class LoadedModels:
             self._give_up(wanted)
         self._begin()
 
-    def _failed(self, wanted: _Wanted, error: BaseException) -> None:
+    def _failed(self, wanted: _Wanted, error: BaseException, *, found: bool) -> None:
         if not isinstance(error, Exception):
             error = EngineError(f"loading failed: {error!r}")
-        if wanted.ahead or wanted.name in self._failures:
-            self._failures[wanted.name] = _Failure(_another(error), self._now_s())
+        now_s, before = self._now_s(), self._failures.pop(wanted.name, None)
+        for name in [name for name, one in self._failures.items() if not one.ahead and now_s - one.at_s >= RETRY_S]:
+            del self._failures[name]
+        ahead = wanted.ahead or (before is not None and before.ahead)
+        if ahead or found:  # looking for a file that is not there takes nothing from others
+            self._failures[wanted.name] = _Failure(_another(error), now_s, ahead)
         is_told = wanted.settle(error)
         log = self._log.debug if is_told or self._stopped else self._log.warning
         log("a model was not loaded", model=wanted.name, error=said(error))

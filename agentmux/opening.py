@@ -146,7 +146,7 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
     services = Services(
         scheduler,
         clock,
-        models.loaded,
+        models.for_turn,
         engine.forget,
         models.without_system,
         observers=observers,

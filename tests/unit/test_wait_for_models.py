@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -118,7 +119,8 @@ async def test_the_turns_that_wait_for_a_broken_model_fail_and_others_go_on() ->
         assert (await mux.run(First, "x")).output == "first says"
         assert (await mux.run(Third, "x")).output == "third says"
         engine.errors.clear()
-        assert (await mux.run(Second, "x")).output == "second says", "another attempt for whoever asks later"
+        await mux.load("second")
+        assert (await mux.run(Second, "x")).output == "second says", "another attempt for whoever asks for it"
         assert mux.stats().load_errors == {}
 
 
@@ -290,8 +292,41 @@ async def test_who_looks_first_is_told_of_a_failure_for_a_minute() -> None:
         with pytest.raises(NeverFits):
             mux.check("second")
         engine.errors.clear()
-        assert (await mux.run(Second, "x")).output == "second says", "an agent's turn does not look first"
+        await mux.load("second")
         mux.check("second")
+
+
+async def test_turns_have_the_error_of_a_failed_attempt_for_a_minute() -> None:
+    """Of agents and pipelines too, which nobody can look into before they run."""
+
+    @pipeline
+    async def asks(ctx: Run) -> str:
+        return await ctx.run(Second, "x")
+
+    clock = FakeClock()
+    engine = HeldLoads(NAMES, free=NAMES, errors={"second": NeverFits("too large", needed_bytes=9)})
+    async with opened(engine, clock=clock) as mux:
+        await mux.load("third")
+        turns: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: mux.run(Second, "x"),
+            lambda: mux.run(asks),
+            lambda: mux.generate("second", "x"),
+            lambda: mux.vocabulary("second"),
+        )
+        for attempts in (1, 2):
+            for turn in turns:
+                with pytest.raises(NeverFits, match="too large") as refused:
+                    await turn()
+                assert refused.value.numbers == {"needed_bytes": 9}
+            assert engine.begun.count("second") == attempts
+            clock.advance(60)
+            engine.errors.clear() if attempts == 2 else await _fails(mux.run(Second, "x"))
+        assert (await mux.run(Second, "x")).output == "second says"
+
+
+async def _fails(turn: Awaitable[object]) -> None:
+    with pytest.raises(NeverFits):
+        await turn
 
 
 async def test_agents_of_one_run_on_models_that_come_one_after_the_other() -> None:
