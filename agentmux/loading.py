@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agentmux.admission import Ledger
+from agentmux.clock import Clock
 from agentmux.config import ModelSpec
 from agentmux.engine.base import Engine, Footprint, LoadSpec
-from agentmux.errors import EngineError, ModelNotFound, QueueFull, again, said
+from agentmux.errors import EngineError, ModelNotFound, QueueFull, said
+from agentmux.load_failures import LoadFailures, another
 from agentmux.log import get_logger
 from agentmux.models import expanded, known
 from agentmux.threads import finished, in_daemon, in_thread
-
-RETRY_S = 60.0
-"""Seconds after a failed attempt within which no turn causes another one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,27 +52,10 @@ class _Wanted:
         waiting = [future for future in self.waiting if not future.done()]
         for i, future in enumerate(waiting):
             if isinstance(outcome, Exception):
-                future.set_exception(_another(outcome) if i else outcome)
+                future.set_exception(another(outcome) if i else outcome)
             else:
                 future.set_result(outcome)
         return bool(waiting)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """An attempt that failed."""
-
-    error: Exception
-    at_s: float
-    ahead: bool
-    """Of a model that was named ahead."""
-
-
-def _another(error: Exception) -> Exception:
-    try:
-        return again(error)
-    except Exception:  # not one of ours, and made in a way of its own
-        return EngineError(said(error))
 
 
 class LoadedModels:
@@ -91,7 +72,7 @@ class LoadedModels:
         at_hand: models whose files are there.
         find: the ModelSpec that another name stands for, called in a thread; raises ModelNotFound.
         on_change: called when there is another model.
-        now_s: the time.
+        clock: tells when what failed is to be tried again.
     """
 
     def __init__(
@@ -100,21 +81,20 @@ class LoadedModels:
         ledger: Ledger,
         at_hand: Mapping[str, ModelSpec],
         find: Callable[[str], ModelSpec],
-        on_change: Callable[[], None] = lambda: None,
-        now_s: Callable[[], float] = time.monotonic,
+        on_change: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._at_hand = at_hand
         self._find = find
         self._on_change = on_change
-        self._now_s = now_s
         self._wanted: dict[str, _Wanted] = {}
         self._numbers = itertools.count(1)
         self._under_way: tuple[_Wanted, asyncio.Task[Footprint | None]] | None = None
         self._stopped = False
         self._log = get_logger("agentmux.models")
-        self._failures: dict[str, _Failure] = {}
+        self._failures = LoadFailures(clock, lambda name: self.load_ahead([name]))
         self._vocabularies: dict[str, tuple[bytes, ...]] = {}
         self.prepare: Callable[[ModelSpec, Callable[[], bool]], None] | None = None
         """Called in a thread before the engine loads a model: what can be done aside from the engine's own thread,
@@ -135,7 +115,7 @@ class LoadedModels:
     @property
     def failures(self) -> Mapping[str, str]:
         """[name] the error of the last attempt, of those named ahead that could not be loaded, and were not since."""
-        return {name: said(failure.error) for name, failure in self._failures.items() if failure.ahead}
+        return self._failures.ahead
 
     @property
     def waiting(self) -> int:
@@ -167,8 +147,7 @@ class LoadedModels:
         return self.footprints[known(name, self.footprints)]
 
     def load_ahead(self, names: Iterable[str]) -> None:
-        """Have these loaded, in this order, while nobody waits for another. What fails then is logged, and tried again
-        for whoever asks for it."""
+        """Have these loaded, in this order, while nobody waits for another. What fails then is logged."""
         for name in names:
             if name not in self.footprints:
                 self._want(name).ahead = True
@@ -206,13 +185,13 @@ class LoadedModels:
         return await self.loaded(name)
 
     def _refuse_after_failure(self, name: str) -> None:
-        failure = self._failures.get(name)
-        if failure is not None and name not in self._wanted and self._now_s() - failure.at_s < RETRY_S:
-            raise _another(failure.error)
+        if name not in self._wanted:
+            self._failures.refuse(name)
 
     def stop(self) -> None:
         """Begin no further loading from now on."""
         self._stopped = True
+        self._failures.stop()
 
     async def close(self) -> None:
         """Load nothing from now on, and return once what is on its way is there or has failed; a cancellation meanwhile
@@ -318,7 +297,7 @@ class LoadedModels:
             self._failed(wanted, error, found=True)
         elif footprint is not None:
             del self._wanted[wanted.name]
-            self._failures.pop(wanted.name, None)
+            self._failures.forget(wanted.name)
             wanted.settle(footprint)
             self._on_change()
         else:  # it has made way
@@ -328,12 +307,7 @@ class LoadedModels:
     def _failed(self, wanted: _Wanted, error: BaseException, *, found: bool) -> None:
         if not isinstance(error, Exception):
             error = EngineError(f"loading failed: {error!r}")
-        now_s, before = self._now_s(), self._failures.pop(wanted.name, None)
-        for name in [name for name, one in self._failures.items() if not one.ahead and now_s - one.at_s >= RETRY_S]:
-            del self._failures[name]
-        ahead = wanted.ahead or (before is not None and before.ahead)
-        if ahead or found:  # looking for a file that is not there takes nothing from others
-            self._failures[wanted.name] = _Failure(_another(error), now_s, ahead)
+        self._failures.book(wanted.name, error, ahead=wanted.ahead, found=found)
         is_told = wanted.settle(error)
         log = self._log.debug if is_told or self._stopped else self._log.warning
         log("a model was not loaded", model=wanted.name, error=said(error))

@@ -132,7 +132,7 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
             return resolve(name, config=config, environ=os.environ)
         return specs[known(name, specs)]
 
-    models = LoadedModels(engine, ledger, specs, find, scheduler.wake_up, clock.now)
+    models = LoadedModels(engine, ledger, specs, find, scheduler.wake_up, clock)
     try:
         for name in tuple(config.models)[: 1 if config.wait_for_models == "first" else None]:
             await models.loaded(name)

@@ -92,7 +92,9 @@ class Runtime:
 
     Each attempt to load takes the device from others. So turns that come within a minute of one that failed have its
     error, also those of models that an agent names later; one that comes after that causes another attempt, and
-    ``load`` does at once.
+    ``load`` does at once. A model that was to be loaded in the background is tried again unasked after a minute, and
+    then after twice as long each time, up to 16 minutes, unless what the engine found is about the model itself
+    (ModelCorrupt, ModelUnsupported, NeverFits).
     """
 
     def __init__(

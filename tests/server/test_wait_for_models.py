@@ -8,10 +8,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentmux import Agent, ModelSpec, NeverFits, Run, Runtime, pipeline
+from agentmux import Agent, EngineError, ModelSpec, NeverFits, Run, Runtime, pipeline
 from agentmux.messages import Event
 from agentmux.server import ServerSettings
-from agentmux.testing import settle
+from agentmux.testing import FakeClock, settle
 from tests.server.live import Live, chat, code_of
 from tests.unit.loads import HeldLoads, opened
 
@@ -77,6 +77,24 @@ def test_a_model_that_cannot_be_loaded_fails_its_requests_and_no_others() -> Non
         assert engine.begun.count("second") == 1, "not at each request"
         assert live.post("/v1/chat/completions", chat("third")).is_success
         assert live.post("/v1/chat/completions", chat("fourth")).status_code == 404
+
+
+def test_a_server_that_nobody_asks_becomes_ready_once_a_failure_has_passed() -> None:
+    """Behind a probe that lets no requests through there are none that could have the model tried again."""
+    clock = FakeClock()
+    engine = HeldLoads(NAMES, free=NAMES, errors={"second": EngineError("out of memory")})
+
+    async def advance() -> None:
+        clock.advance(60)
+
+    with Live(made(engine, clock=clock)) as live:
+        loaded(live, "third")
+        assert live.get("/ready").json() == {"status": "failed", "loading": [], "failed": ["second"]}
+        engine.errors.clear()
+        live.on_loop(advance)
+        while (ready := live.get("/ready")).json()["status"] == "loading":
+            assert ready.status_code == 503
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "loading": [], "failed": []})
 
 
 class Asker(Agent):

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from gguf import GGUFValueType
 
-from agentmux import ModelCorrupt, ModelNotFound, ModelSpec, Runtime, opening
+from agentmux import ConfigError, ModelCorrupt, ModelNotFound, ModelSpec, Runtime, opening
 from agentmux.config import WaitForModels
 from agentmux.models import bundled_models
-from agentmux.testing import settle
+from agentmux.testing import FakeClock, settle
 from tests.engine import gguf_files
 from tests.unit.loads import PATIENCE_S, HeldLoads
 
@@ -66,6 +66,29 @@ async def test_a_download_keeps_no_model_from_those_who_wait_for_it(
         await asyncio.gather(*waits, mux.load("far"), mux.load("near"))
         assert sorted(engine.begun) == ["far", "first", "near", "other"]
         assert mux._opened().models.paths["far"] == str(bundled_models()["coder"].path)
+
+
+async def test_a_hub_that_did_not_answer_is_asked_again(
+    on_files: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [ConfigError("the hub cannot be reached"), ModelSpec(bundled_models()["coder"].path)]
+
+    def resolve(name: str, **_: object) -> ModelSpec:
+        answer = answers.pop(0)
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(opening, "resolve", resolve)
+    clock, engine = FakeClock(), HeldLoads(("first", "far"), free={"first", "far"})
+    async with on_files(engine, clock=clock) as mux:
+        for at_s, errors in ((0, {"far": "the hub cannot be reached"}), (60, {})):
+            clock.advance(at_s)
+            async with asyncio.timeout(PATIENCE_S):
+                while mux.stats().loading:
+                    await settle(1)
+            assert mux.stats().load_errors == errors
+        assert engine.begun == ["first", "far"]
 
 
 async def test_a_download_that_nobody_wants_any_more_is_not_loaded(

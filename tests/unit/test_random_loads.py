@@ -15,6 +15,8 @@ from agentmux import (
     EngineError,
     Event,
     ModelCorrupt,
+    ModelError,
+    ModelNotFound,
     Runtime,
     TurnCancelled,
     TurnCompleted,
@@ -36,6 +38,7 @@ Step = st.one_of(
     st.tuples(st.just("mend"), st.sampled_from(NAMES)),
     st.tuples(st.just("release"), st.integers(0, 5)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("advance"), st.sampled_from([30, 60, 120])),
     st.tuples(st.just("arrive"), st.just(None)),
     st.tuples(st.just("leave"), st.just(None)),
 )
@@ -45,6 +48,7 @@ class World:
     """A runtime that waits for the first of its models, and what was seen of it."""
 
     def __init__(self, held: bool, far: bool) -> None:
+        self.clock = FakeClock()
         self.far = far
         """Files have to be looked for, and are prepared."""
         self.turns = Counter[int]()
@@ -52,7 +56,7 @@ class World:
         self.mux = Runtime(
             self.engine.models,
             engine=self.engine,
-            clock=FakeClock(),
+            clock=self.clock,
             queue_limit=3,
             wait_for_models="first",
             observers=[self._see],
@@ -89,6 +93,7 @@ class World:
         assert len(set(self.engine.loaded)) == len(self.engine.loaded)
         await settle()
         assert asyncio.all_tasks() == before, "nothing is left over"
+        assert self.clock.next_call_s is None
 
     async def _step(self, kind: str, what: Any) -> None:
         engine, tasks = self.engine, self.tasks
@@ -99,13 +104,15 @@ class World:
         elif kind == "let":
             engine.let(what)
         elif kind == "break" and what != "one":
-            engine.errors[what] = ModelCorrupt(f"{what} is damaged")
+            engine.errors[what] = (ModelCorrupt if what == "two" else ModelNotFound)(f"{what} is damaged")
         elif kind == "mend":
             engine.errors.pop(what, None)
         elif kind == "release" and what < len(engine.held):
             engine.release(engine.held[what])
         elif kind == "wait":
             await settle(what)
+        elif kind == "advance":
+            self.clock.advance(what)
         elif kind == "arrive":
             await self._arrive()
 
@@ -137,7 +144,7 @@ class World:
         assert set(core.models.footprints) | set(stats.load_errors) == set(NAMES)
         assert core.scheduler._ledger.active == 0
         for task in self.tasks:
-            if not task.cancelled() and isinstance(error := task.exception(), ModelCorrupt):
+            if not task.cancelled() and isinstance(error := task.exception(), ModelError):
                 assert "is damaged" in str(error)
             assert task.cancelled() or not isinstance(task.exception(), EngineError)
 

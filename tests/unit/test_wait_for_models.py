@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -26,7 +25,7 @@ from agentmux import (
 )
 from agentmux.engine.base import Footprint, LoadSpec
 from agentmux.log import configure
-from agentmux.testing import FakeClock, ScriptedEngine, settle
+from agentmux.testing import ScriptedEngine, settle
 from tests.unit.loads import HeldLoads, opened
 
 
@@ -272,61 +271,6 @@ async def test_as_many_may_wait_for_models_as_may_wait() -> None:
             engine.let(model)
         await asyncio.gather(*tasks)
         mux.check("second")
-
-
-async def test_who_looks_first_is_told_of_a_failure_for_a_minute() -> None:
-    """Each attempt takes the device from others: clients of a server must not have one made at each request."""
-    clock = FakeClock()
-    engine = HeldLoads(NAMES, free=NAMES, errors={"second": NeverFits("too large", needed_bytes=9)})
-    async with opened(engine, clock=clock) as mux:
-        await mux.load("third")
-        for _ in range(2):
-            with pytest.raises(NeverFits, match="too large") as refused:
-                mux.check("second")
-            assert refused.value.numbers == {"needed_bytes": 9}
-        clock.advance(60)
-        mux.check("second")
-        with pytest.raises(NeverFits):
-            await mux.generate("second", "x")
-        assert engine.begun.count("second") == 2
-        with pytest.raises(NeverFits):
-            mux.check("second")
-        engine.errors.clear()
-        await mux.load("second")
-        mux.check("second")
-
-
-async def test_turns_have_the_error_of_a_failed_attempt_for_a_minute() -> None:
-    """Of agents and pipelines too, which nobody can look into before they run."""
-
-    @pipeline
-    async def asks(ctx: Run) -> str:
-        return await ctx.run(Second, "x")
-
-    clock = FakeClock()
-    engine = HeldLoads(NAMES, free=NAMES, errors={"second": NeverFits("too large", needed_bytes=9)})
-    async with opened(engine, clock=clock) as mux:
-        await mux.load("third")
-        turns: tuple[Callable[[], Awaitable[object]], ...] = (
-            lambda: mux.run(Second, "x"),
-            lambda: mux.run(asks),
-            lambda: mux.generate("second", "x"),
-            lambda: mux.vocabulary("second"),
-        )
-        for attempts in (1, 2):
-            for turn in turns:
-                with pytest.raises(NeverFits, match="too large") as refused:
-                    await turn()
-                assert refused.value.numbers == {"needed_bytes": 9}
-            assert engine.begun.count("second") == attempts
-            clock.advance(60)
-            engine.errors.clear() if attempts == 2 else await _fails(mux.run(Second, "x"))
-        assert (await mux.run(Second, "x")).output == "second says"
-
-
-async def _fails(turn: Awaitable[object]) -> None:
-    with pytest.raises(NeverFits):
-        await turn
 
 
 async def test_agents_of_one_run_on_models_that_come_one_after_the_other() -> None:
