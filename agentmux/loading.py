@@ -99,6 +99,9 @@ class LoadedModels:
         self.prepare: Callable[[ModelSpec, Callable[[], bool]], None] | None = None
         """Called in a thread before the engine loads a model: what can be done aside from the engine's own thread,
         where turns are computed. It is told by the second argument that its work is not wanted any more."""
+        self.is_computing: Callable[[], bool] = lambda: True
+        """Whether turns are under way, which preparing spares. Else whoever waits for a model would only have it later;
+        one that nobody waits for is prepared in any case, since a turn may begin at any moment."""
         self.footprints: dict[str, Footprint] = {}
         """[name] measured sizes."""
         self.without_system = set[str]()
@@ -177,6 +180,7 @@ class LoadedModels:
         finally:
             wanted.waiting.remove(future)
             self._give_up(wanted)
+            self._begin()  # one that was being prepared for whoever has left may have to make way
 
     async def for_turn(self, name: str) -> Footprint:
         """``loaded``, for a turn. Raises the error of an attempt that has failed just now without making another: each
@@ -312,11 +316,17 @@ class LoadedModels:
         log = self._log.debug if is_told or self._stopped else self._log.warning
         log("a model was not loaded", model=wanted.name, error=said(error))
 
+    def _is_in_haste(self, wanted: _Wanted) -> bool:
+        """Whether preparing it would only delay something."""
+        is_delayed = bool(wanted.waiting) and not self.is_computing()
+        return self._stopped or wanted.makes_way or is_delayed
+
     async def _load(self, wanted: _Wanted, spec: ModelSpec) -> Footprint | None:
         """None: it has made way for another one, and nothing is changed."""
         name = wanted.name
         if self.prepare is not None:
-            await in_thread(self.prepare, spec, lambda: self._stopped or wanted.makes_way)
+            if not self._is_in_haste(wanted):
+                await in_thread(self.prepare, spec, lambda: self._is_in_haste(wanted))
             if wanted.makes_way and not self._stopped:
                 return None
         if self._stopped:

@@ -140,7 +140,8 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         await models.close()  # cancelled, it has left one on its way
         raise
     if native:
-        models.prepare = read_ahead  # from now on, turns may be under way
+        # From now on, turns may be under way.
+        models.prepare, models.is_computing = read_ahead, lambda: scheduler.active > 0
     models.load_ahead(config.models)
     observers = (*telemetry.observers(), *parts.observers)
     services = Services(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ def _first_part(bad: Path) -> None:
 def on_files(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runtime]:
     """A runtime whose models' files are looked at, on an engine that only holds their loads."""
 
-    def made(engine: HeldLoads, **settings: Any) -> Runtime:
+    def made(engine: HeldLoads, models: Iterable[str] | None = None, **settings: Any) -> Runtime:
         monkeypatch.setattr(opening, "native_engine", lambda config: engine)
         here = bundled_models()["planner"].path
-        models = {name: "hf:owner/repo:*far.gguf" if name == "far" else here for name in engine.models}
-        return Runtime(models, config=False, **({"wait_for_models": "first"} | settings))
+        files = {name: "hf:owner/repo:*far.gguf" if name == "far" else here for name in models or engine.models}
+        return Runtime(files, config=False, **({"wait_for_models": "first"} | settings))
 
     return made
 
@@ -118,24 +118,68 @@ async def test_a_download_that_nobody_wants_any_more_is_not_loaded(
         assert engine.begun == ["first", "later"]
 
 
-async def test_reading_ahead_makes_way_for_a_model_that_somebody_waits_for(
-    on_files: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads = threading.Semaphore(0)
-    gave_up: list[bool] = []
+class Reading:
+    """A reading ahead that goes on until it is given up."""
 
-    def read_ahead(spec: ModelSpec, is_given_up: Callable[[], bool]) -> None:
-        if gave_up:
-            return
-        reads.release()
+    def __init__(self) -> None:
+        self.paths = list[str]()
+        self.begun = threading.Semaphore(0)
+
+    def __call__(self, spec: ModelSpec, is_given_up: Callable[[], bool]) -> None:
+        self.paths.append(Path(spec.path).stem)
+        self.begun.release()
         while not is_given_up():
             threading.Event().wait(0.001)
-        gave_up.append(True)
 
-    monkeypatch.setattr(opening, "read_ahead", read_ahead)
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
+    """In place of the one that reads."""
+    reading = Reading()
+    monkeypatch.setattr(opening, "read_ahead", reading)
+    return reading
+
+
+async def test_nothing_is_read_ahead_for_who_waits_for_a_model_on_an_idle_runtime(
+    on_files: Callable[..., Runtime], reading: Reading
+) -> None:
+    engine = HeldLoads(("first", "critic"), free={"first", "critic"})
+    async with on_files(engine, models=("first",), wait_for_models="all") as mux, asyncio.timeout(PATIENCE_S):
+        assert (await mux.generate("critic", "x")).text == "critic says"
+        assert reading.paths == []
+
+
+async def test_a_model_is_read_ahead_while_turns_are_under_way(
+    on_files: Callable[..., Runtime], reading: Reading
+) -> None:
+    engine = HeldLoads(("first", "critic"), free={"first", "critic"}, hold={"first"})
+    async with on_files(engine, models=("first",), wait_for_models="all") as mux, asyncio.timeout(PATIENCE_S):
+        computes = asyncio.create_task(mux.generate("first", "x"))
+        await settle()
+        loads = asyncio.create_task(mux.load("critic"))
+        assert await asyncio.to_thread(reading.begun.acquire, True, PATIENCE_S)
+        assert (reading.paths, engine.begun) == (["critic"], ["first"])
+        engine.release()
+        await computes
+        await loads  # nobody is spared any more
+
+
+async def test_a_model_that_nobody_waits_for_is_read_ahead_until_somebody_does(
+    on_files: Callable[..., Runtime], reading: Reading
+) -> None:
+    engine = HeldLoads(("first", "critic"), free={"first", "critic"})
+    async with on_files(engine) as mux, asyncio.timeout(PATIENCE_S):
+        assert await asyncio.to_thread(reading.begun.acquire, True, PATIENCE_S)
+        assert engine.begun == ["first"]
+        assert (await mux.generate("critic", "x")).text == "critic says"
+
+
+async def test_reading_ahead_makes_way_for_a_model_that_somebody_waits_for(
+    on_files: Callable[..., Runtime], reading: Reading
+) -> None:
     engine = HeldLoads(NAMES, free=NAMES)
-    async with on_files(engine) as mux:
-        assert await asyncio.to_thread(reads.acquire, True, PATIENCE_S)
+    async with on_files(engine) as mux, asyncio.timeout(PATIENCE_S):
+        assert await asyncio.to_thread(reading.begun.acquire, True, PATIENCE_S)
         assert engine.begun == ["first"]
         assert (await mux.generate("third", "x")).text == "third says"
         await mux.load("second")

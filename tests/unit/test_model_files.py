@@ -140,6 +140,17 @@ def test_reading_ahead_passes_over_what_is_in_memory(monkeypatch: pytest.MonkeyP
     assert all(asked), "nothing was read that would not have been there at once"
 
 
+@pytest.mark.parametrize("room", [-1, 0])
+def test_reading_ahead_reads_no_model_of_more_than_half_of_the_memory(
+    room: int, parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr(module.os, "preadv", lambda file, buffers, offset, flags=0: reads.append(offset) or 0)
+    monkeypatch.setattr(module, "available_bytes", lambda: 2 * sum(part.stat().st_size for part in parts) + room)
+    read_ahead(ModelSpec(parts[0]), lambda: False)
+    assert bool(reads) == (room == 0)
+
+
 def test_reading_ahead_ends_once_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
     monkeypatch.setattr(module.os, "preadv", lambda file, buffers, offset, flags=0: reads.append(offset))
