@@ -186,6 +186,26 @@ async def test_reading_ahead_makes_way_for_a_model_that_somebody_waits_for(
         assert engine.begun == ["first", "third", "second"]
 
 
+async def test_what_is_read_ahead_for_somebody_who_has_left_makes_way(
+    on_files: Callable[..., Runtime], reading: Reading
+) -> None:
+    engine = HeldLoads(NAMES, free=NAMES, hold={"first"})
+    async with on_files(engine) as mux, asyncio.timeout(PATIENCE_S):
+        computes = asyncio.create_task(mux.generate("first", "x"))
+        leaves = asyncio.create_task(mux.load("second"))
+        await settle()
+        assert await asyncio.to_thread(reading.begun.acquire, True, PATIENCE_S)
+        stays = asyncio.create_task(mux.load("third"))
+        await settle()
+        assert engine.begun == ["first"], "the second has been waited for longer"
+        leaves.cancel()
+        assert await asyncio.to_thread(reading.begun.acquire, True, PATIENCE_S)
+        assert mux.stats().loading == ("third", "second")
+        engine.release()
+        await asyncio.gather(computes, stays)
+        assert engine.begun[:2] == ["first", "third"]
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "is not there": lambda bad: None,
     "is a text": lambda bad: bad.write_text("no model"),
