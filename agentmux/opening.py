@@ -132,7 +132,7 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
             return resolve(name, config=config, environ=os.environ)
         return specs[known(name, specs)]
 
-    models = LoadedModels(engine, ledger, find, scheduler.wake_up, clock.now)
+    models = LoadedModels(engine, ledger, specs, find, scheduler.wake_up, clock)
     try:
         for name in tuple(config.models)[: 1 if config.wait_for_models == "first" else None]:
             await models.loaded(name)
@@ -140,13 +140,14 @@ async def _loaded(config: RuntimeConfig, parts: Parts, engine: Engine, durable: 
         await models.close()  # cancelled, it has left one on its way
         raise
     if native:
-        models.prepare = read_ahead  # from now on, turns may be under way
+        # From now on, turns may be under way.
+        models.prepare, models.is_computing = read_ahead, lambda: scheduler.active > 0
     models.load_ahead(config.models)
     observers = (*telemetry.observers(), *parts.observers)
     services = Services(
         scheduler,
         clock,
-        models.loaded,
+        models.for_turn,
         engine.forget,
         models.without_system,
         observers=observers,

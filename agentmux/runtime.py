@@ -86,9 +86,15 @@ class Runtime:
 
     With ``wait_for_models="first"`` models on the hub but the first are looked up, and downloaded, in the background
     too. A model that cannot be loaded there fails the turns that wait for it, with what entering would have raised;
-    others go on. Where no turn waits for it, that is logged as a warning; it stands in ``stats().load_errors``, another
-    attempt is made for the next turn that needs it, and neither a run without it nor leaving the runtime raises
-    anything. Leaving begins no further loading, and waits for one that is under way.
+    others go on. Where no turn waits for it, that is logged as a warning; it stands in ``stats().load_errors``, and
+    neither a run without it nor leaving the runtime raises anything. Leaving begins no further loading, and waits for
+    one that is under way.
+
+    Each attempt to load takes the device from others. So turns that come within a minute of one that failed have its
+    error, also those of models that an agent names later; one that comes after that causes another attempt, and
+    ``load`` does at once. A model that was to be loaded in the background is tried again unasked after a minute, and
+    then after twice as long each time, up to 16 minutes, unless what the engine found is about the model itself
+    (ModelCorrupt, ModelUnsupported, NeverFits).
     """
 
     def __init__(
@@ -347,7 +353,8 @@ class Runtime:
 
     async def load(self, model: str) -> Footprint:
         """Load a model now that an agent is going to name later, and return its measured sizes; of one that is on its
-        way in the background, wait for it. No effect on one that is loaded. Raises ModelNotFound, ModelCorrupt,
+        way in the background, wait for it. No effect on one that is loaded; one that could not be loaded is tried again
+        at once. Raises ModelNotFound, ModelCorrupt,
         ModelUnsupported, NeverFits."""
         return await self._opened().models.loaded(model)
 

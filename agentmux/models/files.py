@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from agentmux.config import ModelSpec
 from agentmux.errors import ModelNotFound
-from agentmux.models.gguf import part_paths, read_header
+from agentmux.host_memory import available_bytes
+from agentmux.models.gguf import part_paths, read_header, split_count
 from agentmux.models.names import expanded
 
 _BLOCK_BYTES: Final = 2 * 1024 * 1024
+_SHARE: Final = 0.5
+"""Of the available memory that a model may take which is read ahead."""
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 """Of a read that fails where it would wait for the disk; Linux has it."""
 
@@ -20,28 +24,44 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 def check_file(spec: ModelSpec) -> None:
     """Look at the front of a model's file, and for its other parts where it is split; takes a millisecond or so.
 
+    A whole file may have kept the name of a first part: whether those that its name speaks of are missing, its header
+    says.
+
     What this finds is certain, but only loading shows whether a file is sound throughout. Raises ModelNotFound (not
     there, or not to be read), ModelCorrupt, ModelUnsupported.
     """
     path = expanded(spec)
     read_header(path)
-    for part in _parts(path)[1:]:
-        if not os.access(part, os.R_OK):
-            reason = "cannot be read" if part.exists() else "no such file"
-            raise ModelNotFound(f"{part}: {reason}; it is a part of the model {path}")
+    missing = next((part for part in _parts(path)[1:] if not os.access(part, os.R_OK)), None)
+    if missing is not None and split_count(path) > 1:
+        reason = "cannot be read" if missing.exists() else "no such file"
+        raise ModelNotFound(f"{missing}: {reason}; it is a part of the model {path}")
 
 
 def read_ahead(spec: ModelSpec, is_given_up: Callable[[], bool]) -> None:
     """Read what of a model's file is not in memory yet, so that whoever maps it later does not wait for the disk.
 
-    Ends early once it is given up. What cannot be read is passed over: whoever needs it is going to say so.
+    Nothing is read of a model larger than half of the available memory: it would take the place of files in use. Ends
+    early once it is given up. What cannot be read is passed over: whoever needs it is going to say so.
     """
-    for part in _parts(expanded(spec)):
+    parts = _parts(expanded(spec))
+    if _size(parts) > _SHARE * available_bytes():
+        return
+    for part in parts:
         try:
             with open(part, "rb", buffering=0) as file:
                 _read(file.fileno(), is_given_up)
         except OSError:
             return
+
+
+def _size(parts: tuple[Path, ...]) -> int:
+    """In bytes, of those that are there."""
+    size = 0
+    for part in parts:
+        with suppress(OSError):
+            size += part.stat().st_size
+    return size
 
 
 def _read(file: int, is_given_up: Callable[[], bool]) -> None:

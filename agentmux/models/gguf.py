@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ _FORMATS: Mapping[int, struct.Struct] = MappingProxyType(
 )
 """Type number -> how a value of it is packed; text and arrays aside."""
 _ARCHITECTURE: Final = "general.architecture"
+_SPLIT_COUNT: Final = "split.count"
 _WANTED = (_ARCHITECTURE, "general.name")
 _LONGEST_TEXT_BYTES = 4096
 """Of a value that is kept; longer ones are passed over."""
@@ -52,10 +54,29 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     for another version of the format, and for what is no model by itself: a projector (mmproj), a later part of a split
     model.
     """
+    with _opened(path) as (file, size):
+        return _header(file, size, str(path))
+
+
+def split_count(path: str | os.PathLike[str]) -> int:
+    """In how many files the model lies, as the front of this one says, whatever its name; 1 where it says nothing.
+
+    Passes over the vocabulary, since splitting writes this behind it, which takes longer than ``read_header``. Raises
+    ModelNotFound and ModelCorrupt as ``read_header`` does, ModelUnsupported for another version of the format.
+    """
+    with _opened(path) as (file, size):
+        _, _, keys = _beginning(file, str(path))
+        count = dict(_found(_Front(file, size), keys, lambda key: key == _SPLIT_COUNT)).get(_SPLIT_COUNT)
+    return count if isinstance(count, int) else 1
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+    """The file and its size. Raises ModelNotFound, and ModelCorrupt for what the block finds to be damaged."""
     try:
         _require_file(path)
         with open(path, "rb") as file:
-            return _header(file, os.fstat(file.fileno()).st_size, str(path))
+            yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise ModelNotFound(f"{path}: {reason}") from None
@@ -70,13 +91,19 @@ def _require_file(path: str | os.PathLike[str]) -> None:
         raise ModelNotFound(f"{path}: no regular file")
 
 
-def _header(file: BinaryIO, size: int, path: str) -> Header:
+def _beginning(file: BinaryIO, path: str) -> tuple[int, int, int]:
+    """The format's version; how many tensors and keys there are."""
     if file.read(4) != MAGIC:
         raise ModelCorrupt(f"{path}: no GGUF file, its magic number is missing")
     (version,) = struct.unpack("<I", file.read(4))
     if version not in _VERSIONS:
         raise ModelUnsupported(f"{path}: version {version} of the GGUF format; known are 2 and 3")
     tensors, keys = struct.unpack("<QQ", file.read(16))
+    return version, tensors, keys
+
+
+def _header(file: BinaryIO, size: int, path: str) -> Header:
+    version, tensors, keys = _beginning(file, path)
     found = dict(_wanted(_Front(file, size), keys))
     architecture = found.get(_ARCHITECTURE)
     if not isinstance(architecture, str):
@@ -99,13 +126,25 @@ def _wanted(front: _Front, keys: int) -> Iterator[tuple[str, Any]]:
     """Those that say what the model is. They mostly come before the vocabulary, which is long; there the reading ends
     if it is known by then what the model is."""
     is_known = False
+
+    def is_wanted(key: str) -> bool | None:
+        nonlocal is_known
+        if key.startswith("tokenizer.") and is_known:
+            return None
+        is_known = is_known or key == _ARCHITECTURE
+        return key in _WANTED or key.endswith(".context_length")
+
+    return _found(front, keys, is_wanted)
+
+
+def _found(front: _Front, keys: int, is_wanted: Callable[[str], bool | None]) -> Iterator[tuple[str, Any]]:
+    """Keys and values that are wanted, until ``is_wanted`` gives None."""
     for _ in range(keys):
         key = front.text()
-        if key.startswith("tokenizer.") and is_known:
+        if (wanted := is_wanted(key)) is None:
             return
-        is_known = is_known or key == _ARCHITECTURE
         (kind,) = front.unpack(_FORMATS[4])
-        if key in _WANTED or key.endswith(".context_length"):
+        if wanted:
             yield key, front.value(kind)
         else:
             front.skip(kind)

@@ -69,6 +69,7 @@ async def health(served: Served, request: Request) -> Response:
 
 async def ready(served: Served, request: Request) -> Response:
     """200 once all models are loaded; 503 while some are not, with their names, and those that could not be loaded.
+    What may pass is tried again without anybody's asking: a probe that lets no requests through sees the end of it.
 
     Requests are answered meanwhile: those for a model that is on its way wait for it.
     """

@@ -8,10 +8,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentmux import NeverFits, Runtime
+from agentmux import Agent, EngineError, ModelSpec, NeverFits, Run, Runtime, pipeline
 from agentmux.messages import Event
 from agentmux.server import ServerSettings
-from agentmux.testing import settle
+from agentmux.testing import FakeClock, settle
 from tests.server.live import Live, chat, code_of
 from tests.unit.loads import HeldLoads, opened
 
@@ -77,6 +77,57 @@ def test_a_model_that_cannot_be_loaded_fails_its_requests_and_no_others() -> Non
         assert engine.begun.count("second") == 1, "not at each request"
         assert live.post("/v1/chat/completions", chat("third")).is_success
         assert live.post("/v1/chat/completions", chat("fourth")).status_code == 404
+
+
+def test_a_server_that_nobody_asks_becomes_ready_once_a_failure_has_passed() -> None:
+    """Behind a probe that lets no requests through there are none that could have the model tried again."""
+    clock = FakeClock()
+    engine = HeldLoads(NAMES, free=NAMES, errors={"second": EngineError("out of memory")})
+
+    async def advance() -> None:
+        clock.advance(60)
+
+    with Live(made(engine, clock=clock)) as live:
+        loaded(live, "third")
+        assert live.get("/ready").json() == {"status": "failed", "loading": [], "failed": ["second"]}
+        engine.errors.clear()
+        live.on_loop(advance)
+        while (ready := live.get("/ready")).json()["status"] == "loading":
+            assert ready.status_code == 503
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "loading": [], "failed": []})
+
+
+class Asker(Agent):
+    model = "second"
+
+
+class Stranger(Agent):
+    """Its model is not one of the server's."""
+
+    model = "other"
+
+
+@pipeline
+async def asks_on(ctx: Run, prompt: str) -> str:
+    return await ctx.run(Asker, prompt)
+
+
+def test_requests_for_what_is_published_cause_no_more_attempts_than_those_for_the_model() -> None:
+    errors = {name: NeverFits("it is too large") for name in ("second", "other")}
+    engine = HeldLoads((*NAMES, "other"), free=(*NAMES, "other"), errors=errors)
+
+    def make(observers: list[Callable[[Event], None]]) -> Runtime:
+        given = {name: engine.models[name] for name in NAMES}
+        return Runtime(given, engine=engine, config=False, observers=observers, wait_for_models="first")
+
+    with Live(make, targets=[Asker, Stranger, asks_on]) as live:
+        loaded(live, "third")
+        live.mux._opened().models._find = lambda name: ModelSpec(f"{name}.gguf")
+        for name in ("Asker", "asks_on", "Stranger", "second") * 2:
+            refused = live.post("/v1/chat/completions", chat(name))
+            assert (refused.status_code, code_of(refused)) == (400, "never_fits")
+        assert (engine.begun.count("second"), engine.begun.count("other")) == (1, 1)
+        assert live.get("/ready").json()["failed"] == ["second"]
 
 
 def test_as_many_wait_for_models_as_may_wait_and_the_others_are_told() -> None:

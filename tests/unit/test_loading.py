@@ -97,6 +97,9 @@ async def test_each_who_asks_for_a_broken_model_has_an_error_of_its_own() -> Non
         assert len({id(error) for error in results}) == 3
         assert len({error.partial.run for error in results}) == 3  # type: ignore[union-attr]
         engine.broken = False
+        with pytest.raises(ModelCorrupt):
+            await mux.run(Late, "x")  # turns cause no attempt for a minute
+        assert await mux.load("late") == mux.footprint("late")
         assert (await mux.run(Late, "x")).output == "late text"
     finally:
         await mux.__aexit__(None, None, None)

@@ -13,6 +13,7 @@ from agentmux import ModelCorrupt, ModelNotFound, ModelSpec, ModelUnsupported
 from agentmux.config import RuntimeConfig
 from agentmux.models import bundled_models, check_file, read_ahead, resolve_all
 from agentmux.models import files as module
+from agentmux.models.gguf import split_count
 from tests.engine import gguf_files
 
 WHOLE = Path(bundled_models()["planner"].path)
@@ -40,6 +41,26 @@ def test_a_split_model_by_its_name_and_by_a_link_of_another(parts: list[Path], t
     for path in (parts[0], link):
         with pytest.raises(ModelNotFound, match=f"{parts[1].name}: no such file"):
             check_file(ModelSpec(path))
+
+
+def test_a_whole_file_that_kept_the_name_of_a_part(parts: list[Path], tmp_path: Path) -> None:
+    """As when parts are put together in place: the engine, which reads what the file says of itself, loads it."""
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    merged = Path(shutil.copy(WHOLE, folder / parts[0].name))
+    (folder / "link.gguf").symlink_to(merged)
+    check_file(ModelSpec(merged))
+    check_file(ModelSpec(folder / "link.gguf"))
+    assert split_count(merged) == 1
+    assert [split_count(part) for part in parts] == [len(parts)] * len(parts)
+
+
+def test_a_part_whose_vocabulary_is_cut(parts: list[Path]) -> None:
+    """What the name promises is missing, and the header does not get as far as to say whether it should be there."""
+    parts[1].unlink()
+    os.truncate(parts[0], parts[0].read_bytes().index(b"tokenizer.ggml.tokens") + 60)
+    with pytest.raises(ModelCorrupt, match="cut off"):
+        check_file(ModelSpec(parts[0]))
 
 
 def test_a_later_part(parts: list[Path]) -> None:
@@ -117,6 +138,17 @@ def test_reading_ahead_passes_over_what_is_in_memory(monkeypatch: pytest.MonkeyP
     read_ahead(ModelSpec(path), lambda: False)
     assert asked
     assert all(asked), "nothing was read that would not have been there at once"
+
+
+@pytest.mark.parametrize("room", [-1, 0])
+def test_reading_ahead_reads_no_model_of_more_than_half_of_the_memory(
+    room: int, parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr(module.os, "preadv", lambda file, buffers, offset, flags=0: reads.append(offset) or 0)
+    monkeypatch.setattr(module, "available_bytes", lambda: 2 * sum(part.stat().st_size for part in parts) + room)
+    read_ahead(ModelSpec(parts[0]), lambda: False)
+    assert bool(reads) == (room == 0)
 
 
 def test_reading_ahead_ends_once_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from agentmux import (
     EngineError,
     Event,
     ModelCorrupt,
+    ModelError,
+    ModelNotFound,
     Runtime,
     TurnCancelled,
     TurnCompleted,
@@ -36,6 +38,7 @@ Step = st.one_of(
     st.tuples(st.just("mend"), st.sampled_from(NAMES)),
     st.tuples(st.just("release"), st.integers(0, 5)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("advance"), st.sampled_from([30, 60, 120])),
     st.tuples(st.just("arrive"), st.just(None)),
     st.tuples(st.just("leave"), st.just(None)),
 )
@@ -44,13 +47,16 @@ Step = st.one_of(
 class World:
     """A runtime that waits for the first of its models, and what was seen of it."""
 
-    def __init__(self, held: bool) -> None:
+    def __init__(self, held: bool, far: bool) -> None:
+        self.clock = FakeClock()
+        self.far = far
+        """Files have to be looked for, and are prepared."""
         self.turns = Counter[int]()
         self.engine = HeldLoads(NAMES, free={"one"}, hold=NAMES if held else ())
         self.mux = Runtime(
             self.engine.models,
             engine=self.engine,
-            clock=FakeClock(),
+            clock=self.clock,
             queue_limit=3,
             wait_for_models="first",
             observers=[self._see],
@@ -67,6 +73,9 @@ class World:
         """Do all that, then let everything come to its end, and look."""
         before = asyncio.all_tasks()
         async with self.mux:
+            if self.far:
+                models = self.mux._opened().models
+                models._at_hand, models.prepare = {}, lambda spec, is_given_up: None
             for kind, given_ in steps:
                 if kind == "leave":
                     break
@@ -84,6 +93,7 @@ class World:
         assert len(set(self.engine.loaded)) == len(self.engine.loaded)
         await settle()
         assert asyncio.all_tasks() == before, "nothing is left over"
+        assert self.clock.next_call_s is None
 
     async def _step(self, kind: str, what: Any) -> None:
         engine, tasks = self.engine, self.tasks
@@ -94,13 +104,15 @@ class World:
         elif kind == "let":
             engine.let(what)
         elif kind == "break" and what != "one":
-            engine.errors[what] = ModelCorrupt(f"{what} is damaged")
+            engine.errors[what] = (ModelCorrupt if what == "two" else ModelNotFound)(f"{what} is damaged")
         elif kind == "mend":
             engine.errors.pop(what, None)
         elif kind == "release" and what < len(engine.held):
             engine.release(engine.held[what])
         elif kind == "wait":
             await settle(what)
+        elif kind == "advance":
+            self.clock.advance(what)
         elif kind == "arrive":
             await self._arrive()
 
@@ -132,16 +144,18 @@ class World:
         assert set(core.models.footprints) | set(stats.load_errors) == set(NAMES)
         assert core.scheduler._ledger.active == 0
         for task in self.tasks:
-            if not task.cancelled() and isinstance(error := task.exception(), ModelCorrupt):
+            if not task.cancelled() and isinstance(error := task.exception(), ModelError):
                 assert "is damaged" in str(error)
             assert task.cancelled() or not isinstance(task.exception(), EngineError)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(Step, max_size=30), st.booleans())
-def test_every_turn_ends_once_whatever_becomes_of_its_model(steps: list[tuple[str, Any]], held: bool) -> None:
+@given(st.lists(Step, max_size=30), st.booleans(), st.booleans())
+def test_every_turn_ends_once_whatever_becomes_of_its_model(
+    steps: list[tuple[str, Any]], held: bool, far: bool
+) -> None:
     async def play() -> None:
         async with asyncio.timeout(PATIENCE_S):
-            await World(held).play(steps)
+            await World(held, far).play(steps)
 
     asyncio.run(play())

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from agentmux import host_memory
 from agentmux.cli.health.child import ask
 from agentmux.cli.health.finding import Finding
 from agentmux.cli.summary import size_text
@@ -21,15 +22,14 @@ from agentmux.paths import home
 _LITTLE_MEMORY_BYTES = 2 * 2**30
 _LITTLE_DISK_BYTES = 2**30
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory() -> Iterator[Finding]:
     """Main memory, which holds all models' weights; swap; how much may be page-locked."""
-    sizes = _meminfo()
+    sizes = host_memory.sizes()
     free, total = sizes.get("MemAvailable", 0), sizes.get("MemTotal", 0)
     text = f"{size_text(free)} free of {size_text(total)}"
-    limit = _cgroup_limit()
+    limit = host_memory.cgroup_limit()
     if limit is not None and limit < total:
         text += f", limited to {size_text(limit)} by the control group"
         free = min(free, limit)
@@ -49,22 +49,6 @@ def memory() -> Iterator[Finding]:
     shown = ["unlimited" if bound == resource.RLIM_INFINITY else size_text(bound) for bound in (soft, hard)]
     text = f"limit {shown[0]} (at most {shown[1]}); NVIDIA's driver page-locks beyond it, others may not"
     yield Finding("page-locking", "ok", text)
-
-
-def _meminfo() -> dict[str, int]:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return {}
-    return {line.partition(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith("kB")}
-
-
-def _cgroup_limit() -> int | None:
-    try:
-        text = _CGROUP.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def storage() -> Iterator[Finding]:
