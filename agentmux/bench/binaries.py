@@ -40,16 +40,7 @@ def checked(binary: str, program: str) -> str:
 def version_of(binary: str, program: str) -> str | None:
     """What it says of its version; None where it says nothing. Raises ConfigError where it cannot be run."""
     try:
-        said = subprocess.run(
-            [checked(binary, program), "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VERSION_S,
-            env=environment(),
-            preexec_fn=ends_with_parent(),
-        )
+        said = _run([checked(binary, program), "--version"], _VERSION_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{binary}: {error}") from None
     if said.returncode < 0 or said.returncode == _NO_LIBRARY:
@@ -64,16 +55,7 @@ def said_by(command: Sequence[str], limit_s: float = LIMIT_S) -> Said:
     Raises ConfigError where it cannot be run, EngineError if it fails or is not done within ``limit_s`` seconds.
     """
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit_s,
-            env=environment(),
-            preexec_fn=ends_with_parent(),
-        )
+        done = _run(command, limit_s)
     except OSError as error:
         raise ConfigError(f"{command[0]}: {error}") from None
     except subprocess.TimeoutExpired:
@@ -81,6 +63,19 @@ def said_by(command: Sequence[str], limit_s: float = LIMIT_S) -> Said:
     if done.returncode:
         raise EngineError(f"{command[0]} failed ({_ended(done.returncode)}){quoted(done.stderr or done.stdout)}")
     return Said(done.stdout, done.stderr)
+
+
+def _run(command: Sequence[str], limit_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=limit_s,
+        env=environment(),
+        preexec_fn=ends_with_parent(),
+    )
 
 
 def quoted(said: str) -> str:

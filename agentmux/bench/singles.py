@@ -19,32 +19,14 @@ from agentmux.engine.base import EngineConfig
 _ROUND_UP = 256
 
 
-class Wanted(Protocol):
+class Wanted(llama_tools.Wanted, llama_tools.Chosen, Protocol):
     """The settings that matter here."""
-
-    @property
-    def prompt_tokens(self) -> int: ...
-
-    @property
-    def tokens(self) -> int: ...
-
-    @property
-    def repetitions(self) -> int: ...
-
-    @property
-    def single_slots(self) -> tuple[int, ...]: ...
 
     @property
     def batch_tokens(self) -> int: ...
 
     @property
     def threads(self) -> int | None: ...
-
-    @property
-    def llama_bench(self) -> str | None: ...
-
-    @property
-    def llama_batched_bench(self) -> str | None: ...
 
 
 class Alone:

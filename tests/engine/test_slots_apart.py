@@ -151,9 +151,10 @@ def test_no_token_is_put_beyond_learnt_positions(model_folder: Path, make_engine
     assert [len(end.tokens) for end in ends] == [5, 5]
 
 
+@pytest.mark.parametrize("prompts", [(7,), (5, 7)])
 @pytest.mark.parametrize("decoding", [(0, 2, 4, 6), (0, 1, 2, 3)])
 def test_a_prompt_leaves_room_for_the_gaps_between_slots(
-    decoding: tuple[int, ...], model_folder: Path, make_engine: MakeEngine
+    decoding: tuple[int, ...], prompts: tuple[int, ...], model_folder: Path, make_engine: MakeEngine
 ) -> None:
     """With the least arena each graph brings all weights once more: two of them a step, the decoding slots' and the
     prompt's, however these slots lie."""
@@ -169,8 +170,10 @@ def test_a_prompt_leaves_room_for_the_gaps_between_slots(
     while engine.stats().models[0].slots_active < len(decoding):
         events(engine)
     before = engine.stats()
-    engine.submit(_turn(99, 7, _prompt(7, 8) + random_models.prompt(850), 1))
-    assert isinstance(endings(engine, {99})[99], TurnFinished)
+    for slot in prompts:
+        engine.submit(_turn(90 + slot, slot, _prompt(slot, 8) + random_models.prompt(850), 1))
+    ended = endings(engine, {90 + slot for slot in prompts})
+    assert all(isinstance(end, TurnFinished) for end in ended.values())
     after = engine.stats()
     weights = (after.uploaded_bytes - before.uploaded_bytes) / sum(footprint.unit_bytes)
     assert weights / (after.steps - before.steps) < 2.6

@@ -42,10 +42,8 @@ def on_files(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runtime]:
     return made
 
 
-@pytest.mark.parametrize("is_asked_for", [False, True])
-async def test_a_download_keeps_no_model_from_those_who_wait_for_it(
-    is_asked_for: bool, on_files: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _held_download(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Looking for a file begins with the first event, and ends after the second."""
     asked, arrived = threading.Event(), threading.Event()
 
     def download(name: str, **_: object) -> ModelSpec:
@@ -54,6 +52,14 @@ async def test_a_download_keeps_no_model_from_those_who_wait_for_it(
         return ModelSpec(bundled_models()["coder"].path)
 
     monkeypatch.setattr(opening, "resolve", download)
+    return asked, arrived
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+async def test_a_download_keeps_no_model_from_those_who_wait_for_it(
+    is_asked_for: bool, on_files: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, arrived = _held_download(monkeypatch)
     engine = HeldLoads(("first", "far", "near", "other"), free={"first", "far", "near", "other"})
     async with on_files(engine) as mux:
         waits = [asyncio.create_task(mux.generate("far", "x"))] if is_asked_for else []
@@ -94,14 +100,7 @@ async def test_a_hub_that_did_not_answer_is_asked_again(
 async def test_a_download_that_nobody_wants_any_more_is_not_loaded(
     on_files: Callable[..., Runtime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, arrived = threading.Event(), threading.Event()
-
-    def download(name: str, **_: object) -> ModelSpec:
-        asked.set()
-        assert arrived.wait(PATIENCE_S)
-        return ModelSpec(bundled_models()["coder"].path)
-
-    monkeypatch.setattr(opening, "resolve", download)
+    asked, arrived = _held_download(monkeypatch)
     engine = HeldLoads(("first", "later"), free={"first", "later"})
     async with on_files(engine) as mux:
         waits = asyncio.create_task(mux.load("hf:owner/repo:*other.gguf"))

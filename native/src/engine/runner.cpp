@@ -192,8 +192,10 @@ std::vector<Runner::Span> Runner::compose(std::vector<PassToken> & batch) const 
         spans.push_back({slot, 1, true, int(batch.size())});
         batch.push_back({turn->at(turn->cached), turn->cached, slot, true});
     }
+    const int left = batch_tokens() - int(batch.size()), gaps = room_for_gaps();
+    const int most = gaps < left ? batch_tokens() - gaps : batch_tokens();
     for (int slot = 0; slot < the_slots.size(); slot++) {
-        if (the_slots.turn(slot) && !the_slots.turn(slot)->decoding()) add_prefill(slot, batch, spans);
+        if (the_slots.turn(slot) && !the_slots.turn(slot)->decoding()) add_prefill(slot, most, batch, spans);
     }
     return spans;
 }
@@ -210,10 +212,10 @@ int Runner::room_for_gaps() const {
     return last - first + 1 - active();
 }
 
-void Runner::add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const {
+// Up to `most` tokens in the whole batch.
+void Runner::add_prefill(int slot, int most, std::vector<PassToken> & batch, std::vector<Span> & spans) const {
     const Turn & turn = *the_slots.turn(slot);
-    const int    room = batch_tokens() - int(batch.size());
-    const int    n    = std::min(room > room_for_gaps() ? room - room_for_gaps() : room, turn.size() - turn.cached);
+    const int    n    = std::min(most - int(batch.size()), turn.size() - turn.cached);
     if (n <= 0) return;
     for (int i = turn.cached; i < turn.cached + n; i++) batch.push_back({turn.at(i), i, slot, i + 1 == turn.size()});
     spans.push_back({slot, n, false, batch.back().output ? int(batch.size()) - 1 : -1});

@@ -83,7 +83,7 @@ class Runner {
 
     std::vector<Span> compose(std::vector<PassToken> & batch) const;
     int               room_for_gaps() const;
-    void              add_prefill(int slot, std::vector<PassToken> & batch, std::vector<Span> & spans) const;
+    void              add_prefill(int slot, int most, std::vector<PassToken> & batch, std::vector<Span> & spans) const;
     struct Choice {   // of a slot's next token
         int                  slot;
         const float *        logits;   // [vocabulary]

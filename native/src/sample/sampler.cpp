@@ -94,7 +94,8 @@ void Sampler::begin(const std::vector<llama_token> & prompt) {
 }
 
 llama_token Sampler::sample(const float * logits, Peak peak) {
-    if (stays_unbanned(peak.token)) {
+    // Banned tokens make no difference then, and no logit need be changed.
+    if (needs_peak_only() && std::find(banned.begin(), banned.end(), peak.token) == banned.end()) {
         penalties.note(peak.token);
         return peak.token;
     }
@@ -111,12 +112,6 @@ llama_token Sampler::sample(const float * logits, Peak peak) {
     }
     penalties.note(token);
     return token;
-}
-
-// Whether the likeliest token is the answer although there are banned ones: no logit need be changed then.
-bool Sampler::stays_unbanned(llama_token token) const {
-    if (chain || grammar || banned.empty() || !params.logit_bias.empty() || penalties.active()) return false;
-    return std::find(banned.begin(), banned.end(), token) == banned.end();
 }
 
 const float * Sampler::adjust(const float * logits) {

@@ -51,7 +51,6 @@ class Sampler {
     llama_token sample(const float * logits, Peak peak);
 
   private:
-    bool          stays_unbanned(llama_token token) const;
     const float * adjust(const float * logits);
     llama_token   choose(const float * logits, Peak peak);
     llama_token   choose_allowed(const float * logits);
